@@ -1,0 +1,101 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""configure [options] [any option of QEMU's own configure]
+
+  --qemu-source=PATH     folder or tarball of QEMU (default: Debian 13's package)
+  --kernel-source=PATH   folder or tarball of Linux for the test host
+                         (default: Debian's linux-source-6.12)
+  --debian-mirror=URI    where Debian's packages come from
+                         (default: the mirror of this machine)
+  --profile=NAME         small: what the tests need (default)
+                         server: what a virtualisation host needs
+  --install-deps         install missing packages (as root or through sudo)
+  --untried-version      go on with a version of QEMU or Linux never tried
+  --without-emulator-cure  leave out the fixes of the emulator the test host
+                         runs on; the test host then hangs now and then
+  --update               take the newest source of Debian instead of the cached
+  --help
+
+The build folder is ./build, or $BUILD.  What is downloaded is kept in
+${XDG_CACHE_HOME:-~/.cache}/qemu-kvm-userfault.
+"""
+
+import os
+import sys
+
+import deps
+import fetch
+import integrate
+from common import StepError, build_dir, load_config, main, save_config, say, timed
+from profiles import PROFILES
+
+VALUES = {'--qemu-source': 'qemu_source', '--kernel-source': 'linux_source',
+          '--debian-mirror': 'debian_mirror', '--profile': 'profile'}
+FLAGS = {'--untried-version': ('untried_version', True),
+         '--without-emulator-cure': ('emulator_cure', False)}
+
+
+def parse(argv):
+    """(config, once): what is kept, and what concerns this run only."""
+    config = {'profile': 'small', 'emulator_cure': True, 'untried_version': False,
+              'qemu_options': []}
+    once = {'install': False, 'update': False}
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.partition('=')
+        if name in VALUES:
+            if not equals:
+                if not words:
+                    raise StepError('%s needs a value' % name)
+                value = words.pop(0)
+            config[VALUES[name]] = value
+        elif word in FLAGS:
+            config[FLAGS[word][0]] = FLAGS[word][1]
+        elif word == '--install-deps':
+            once['install'] = True
+        elif word == '--update':
+            once['update'] = True
+        elif word.startswith('-'):
+            config['qemu_options'].append(word)
+        else:
+            raise StepError('%s: not an option; see ./configure --help' % word)
+    if config['profile'] not in PROFILES:
+        raise StepError('no profile %s; there are: %s'
+                        % (config['profile'], ', '.join(sorted(PROFILES))))
+    for name in ('qemu_source', 'linux_source'):
+        if name in config:
+            config[name] = os.path.abspath(config[name])
+            if not os.path.exists(config[name]):
+                raise StepError('%s: no such folder or tarball' % config[name])
+    return config, once
+
+
+def step(argv):
+    if '--help' in argv or '-h' in argv:
+        print(__doc__.strip())
+        return 0
+    config, once = parse(argv)
+    groups = ['build', 'testhost', 'kernel', 'tests']
+    if config['profile'] == 'server':
+        groups.append('server')
+    if once['install']:
+        deps.install(groups)
+    else:
+        deps.require(['build'] + groups[4:])
+    if once['update'] and 'qemu_source' not in config:
+        fetch.debian_qemu(config.get('debian_mirror'), update=True)
+    os.makedirs(build_dir(), exist_ok=True)
+    for name in ('qemu', 'linux'):
+        # Also checks the versions; keeps what it found in the configuration.
+        integrate.source_of(integrate.COMPONENTS[name], config)
+    config['meson'] = fetch.meson_path(config.get('debian_mirror'))
+    save_config(config)
+    for name, label in (('qemu', 'QEMU'), ('linux', 'Linux')):
+        say('%s %s' % (label, config['sources'][name]['version']))
+    say('profile %s, build folder %s' % (config['profile'], build_dir()))
+    return 0
+
+
+if __name__ == '__main__':
+    main(step)

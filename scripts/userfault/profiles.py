@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Options of QEMU's configure for each profile.
+
+small builds fast and holds what the tests use.  server holds what a
+virtualisation host uses.  Both take the firmware from Debian's packages.
+"""
+
+FIRMWARE = ('/usr/share/qemu', '/usr/share/seabios', '/usr/lib/ipxe/qemu')
+
+COMMON = [
+    '--without-default-features', '--target-list=x86_64-softmmu',
+    '--enable-kvm', '--enable-tcg', '--enable-slirp', '--enable-virtfs',
+    '--enable-attr', '--enable-pixman', '--enable-fdt=system',
+    '--disable-install-blobs', '--firmwarepath=' + ':'.join(FIRMWARE),
+    '--disable-docs', '--disable-download', '--disable-werror',
+    # Otherwise it would be asked of git, and change at every commit.
+    '--with-pkgversion=kvm-userfault',
+]
+
+PROFILES = {
+    'small': COMMON + ['--disable-tools'],
+    'server': COMMON + [
+        '--enable-tools', '--enable-vnc', '--enable-vnc-jpeg', '--enable-png',
+        '--enable-gnutls', '--enable-seccomp', '--enable-numa',
+        '--enable-linux-io-uring', '--enable-linux-aio', '--enable-cap-ng',
+        '--enable-vhost-kernel', '--enable-vhost-net', '--enable-vhost-user',
+        '--enable-vhost-vdpa', '--enable-vhost-crypto', '--enable-vhost-user-blk-server',
+        '--enable-usb-redir', '--enable-libusb', '--enable-zstd', '--enable-lzo',
+        '--enable-bzip2', '--enable-tpm', '--enable-keyring', '--enable-membarrier',
+        '--enable-malloc-trim', '--enable-coroutine-pool', '--enable-replication',
+        '--enable-live-block-migration', '--enable-qcow1', '--enable-vdi',
+        '--enable-vmdk', '--enable-vhdx', '--enable-vpc', '--enable-vvfat',
+        '--enable-multiprocess', '--enable-colo-proxy', '--enable-hv-balloon',
+    ],
+}
