@@ -1,0 +1,243 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Build what runs: build.py qemu [ninja targets] | build.py kernel
+
+    build/qemu-PROFILE   QEMU's build folder; build/qemu-build points to the
+                         configured profile's
+    build/linux-testhost the kernel's build folder
+    build/bzImage        the kernel of test host and guests
+
+Packages are checked first, always, also when everything else comes from the
+cache.  Logs: build/logs/.
+"""
+
+import glob
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import deps
+import integrate
+import progress
+from common import (REPO, StepError, build_dir, cache_dir, fresh_dir, load_config,
+                    lock, main, need_space, read, run, say, sha256, sha256_file, write)
+from profiles import FIRMWARE, PROFILES
+
+FRAGMENT = os.path.join(REPO, 'tests', 'kernel', 'testhost.config')
+SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
+
+
+def environment(config):
+    """Environment of compilers: the system's tools first, ccache in front."""
+    result = dict(os.environ)
+    path = [SYSTEM_PATH, os.environ.get('PATH', '')]
+    if config.get('meson'):
+        path.insert(0, os.path.join(config['meson'], 'usr', 'bin'))
+        result['PYTHONPATH'] = os.path.join(config['meson'],
+                                            'usr/lib/python3/dist-packages')
+    else:
+        result.pop('PYTHONPATH', None)
+    if os.path.isdir('/usr/lib/ccache'):
+        path.insert(0, '/usr/lib/ccache')
+        # Hits across build folders: paths below this one do not count.
+        result.update(CCACHE_BASEDIR=build_dir(), CCACHE_NOHASHDIR='1')
+    result.update(PATH=':'.join(path), LC_ALL='C.UTF-8')
+    for name in ('CFLAGS', 'LDFLAGS', 'PYTHON', 'MAKEFLAGS', 'MAKELEVEL', 'MFLAGS'):
+        result.pop(name, None)
+    return result
+
+
+def jobs():
+    return os.environ.get('JOBS') or str(os.cpu_count() or 1)
+
+
+def warnings_of_ours(log, names):
+    """Compiler warnings in the project's own files; they are worth a line."""
+    ours = '|'.join(re.escape(os.path.basename(name)) for name in names)
+    if not ours:
+        return []
+    pattern = re.compile(r'(?:^|/)(?:%s):\d+:.*warning:' % ours)
+    with open(log, errors='replace') as stream:
+        return [line.strip() for line in stream if pattern.search(line)]
+
+
+def new_files(component):
+    """Paths of new (not patched) files of a component."""
+    part = integrate.COMPONENTS[component]
+    return [path for block in integrate.read_series(part) for path in block.paths
+            if os.path.isfile(os.path.join(part.root, path))]
+
+
+def report_warnings(component, log):
+    for line in warnings_of_ours(progress.log_path(log), new_files(component))[:10]:
+        say('warning in our code: ' + line)
+
+
+def link(target, path):
+    """Make `path` a symbolic link to `target`; an equal one is left alone."""
+    if os.path.islink(path) and os.readlink(path) == target:
+        return
+    if os.path.islink(path):
+        os.unlink(path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    os.symlink(target, path)
+
+
+def link_firmware(folder):
+    """A QEMU run from its build folder looks for firmware below qemu-bundle."""
+    for path in FIRMWARE:
+        if os.path.isdir(path):
+            link(path, os.path.join(folder, 'qemu-bundle') + path)
+
+
+def configure_qemu(config, tree, folder, env):
+    """Run QEMU's configure if its options or the sources' key changed."""
+    options = PROFILES[config['profile']] + config['qemu_options']
+    stamp = os.path.join(folder, 'userfault.stamp')
+    state = json.dumps([options, config['sources']['qemu']['key'], tree,
+                        config.get('meson')])
+    if os.path.exists(stamp) and read(stamp).decode() == state \
+       and os.path.exists(os.path.join(folder, 'build.ninja')):
+        return
+    if os.path.isdir(folder):
+        shutil.rmtree(folder)
+    os.makedirs(folder)
+    seconds, _ = progress.run_long(
+        [os.path.join(tree, 'configure'), '--python=/usr/bin/python3'] + options,
+        "QEMU's configure", 'qemu', cwd=folder, env=env)
+    write(stamp, state)
+    say("QEMU's configure (%s): %.0f s" % (config['profile'], seconds))
+
+
+def build_qemu(targets):
+    config = load_config()
+    deps.require(['build'] + (['server'] if config['profile'] == 'server' else []))
+    need_space(build_dir(), 1.5, 'building QEMU')
+    tree, _, _ = integrate.integrate('qemu')
+    env = environment(load_config())
+    folder = os.path.join(build_dir(), 'qemu-' + config['profile'])
+    with lock(folder):
+        progress.fresh_log('qemu')
+        configure_qemu(load_config(), tree, folder, env)
+        if not targets:
+            targets = ['qemu-system-x86_64'] if config['profile'] == 'small' else ['all']
+        seconds, steps = progress.run_long(
+            ['ninja', '-C', folder, '-j', jobs()] + targets, 'QEMU', 'qemu', env=env)
+        link_firmware(folder)
+        link('qemu-' + config['profile'], os.path.join(build_dir(), 'qemu-build'))
+    report_warnings('qemu', 'qemu')
+    say('QEMU: %d steps in %.0f s' % (steps, seconds))
+
+
+def fragment_options():
+    """{option: value} the fragment asks for; 'n' for "is not set"."""
+    wanted = {}
+    for line in read(FRAGMENT).decode().splitlines():
+        match = re.match(r'^# (CONFIG_\w+) is not set$', line)
+        if match:
+            wanted[match.group(1)] = 'n'
+        match = re.match(r'^(CONFIG_\w+)=(.*)$', line)
+        if match:
+            wanted[match.group(1)] = match.group(2)
+    return wanted
+
+
+def check_options(config_file, version):
+    """Stop if kconfig dropped or changed an option of the fragment."""
+    found = dict(re.findall(r'^(CONFIG_\w+)=(.*)$', read(config_file).decode(), re.M))
+    wrong = ['%s=%s (is %s)' % (name, value, found.get(name, 'n'))
+             for name, value in sorted(fragment_options().items())
+             if found.get(name, 'n') != value]
+    if wrong:
+        raise StepError('%s: options without effect in Linux %s: %s'
+                        % (os.path.relpath(FRAGMENT, REPO), version, ', '.join(wrong)))
+
+
+def kernel_make(tree, folder, *arguments):
+    return ['make', '-C', tree, 'O=' + folder, 'ARCH=x86_64',
+            'KBUILD_BUILD_TIMESTAMP=2024-01-01', 'KBUILD_BUILD_USER=userfault',
+            'KBUILD_BUILD_HOST=localhost', '-j' + jobs()] + list(arguments)
+
+
+def configure_kernel(tree, folder, env, version):
+    """tinyconfig plus the fragment; .config keeps its time if nothing changed."""
+    scratch = os.path.join(build_dir(), 'linux-config')
+    with fresh_dir(scratch) as temporary:
+        run(kernel_make(tree, temporary, 'tinyconfig'), 'tinyconfig', env=env)
+        run([os.path.join(tree, 'scripts/kconfig/merge_config.sh'), '-m', '-O',
+             temporary, os.path.join(temporary, '.config'), FRAGMENT],
+            'merging the options of the kernel', env=env, cwd=tree)
+        run(kernel_make(tree, temporary, 'olddefconfig'), 'olddefconfig', env=env)
+        check_options(os.path.join(temporary, '.config'), version)
+        write(os.path.join(folder, '.config'),
+              read(os.path.join(temporary, '.config')))
+    shutil.rmtree(scratch)
+
+
+def kernel_key(commit, env):
+    """Everything a finished kernel depends on."""
+    compiler = subprocess.run(['gcc', '--version'], stdout=subprocess.PIPE, env=env,
+                              check=False).stdout
+    return sha256(commit, read(FRAGMENT), compiler, 'layout 1')
+
+
+def build_kernel():
+    load_config()
+    deps.require(['build', 'kernel'])
+    if not os.path.exists(FRAGMENT):
+        raise StepError('%s is missing' % os.path.relpath(FRAGMENT, REPO))
+    need_space(build_dir(), 3.0, 'building the kernel')
+    tree, version, commit = integrate.integrate('linux')
+    env = environment(load_config())
+    kept = cache_dir('kernel', kernel_key(commit, env))
+    folder = os.path.join(build_dir(), 'linux-testhost')
+    image = os.path.join(build_dir(), 'bzImage')
+    with lock(folder):
+        progress.fresh_log('kernel')
+        if not os.path.isdir(kept):
+            compile_kernel(tree, folder, env, version, kept)
+        else:
+            say('kernel: unchanged, taken from the cache')
+        if not os.path.exists(image) or sha256_file(image) != \
+           sha256_file(os.path.join(kept, 'bzImage')):
+            write(image, read(os.path.join(kept, 'bzImage')))
+            write(os.path.join(build_dir(), 'bzImage.config'),
+                  read(os.path.join(kept, 'config')))
+    prune_kernels(keep=kept)
+
+
+def compile_kernel(tree, folder, env, version, kept):
+    os.makedirs(folder, exist_ok=True)
+    configure_kernel(tree, folder, env, version)
+    guess = 1500
+    seconds, steps = progress.run_long(
+        kernel_make(tree, folder, 'bzImage'), 'kernel', 'kernel', total=guess, env=env)
+    report_warnings('linux', 'kernel')
+    with fresh_dir(kept) as temporary:
+        shutil.copy(os.path.join(folder, 'arch/x86/boot/bzImage'),
+                    os.path.join(temporary, 'bzImage'))
+        shutil.copy(os.path.join(folder, '.config'), os.path.join(temporary, 'config'))
+    say('kernel %s: %d steps in %.0f s' % (version, steps, seconds))
+
+
+def prune_kernels(keep, count=10):
+    """Keep the newest few images only."""
+    os.utime(keep)
+    found = sorted(glob.glob(cache_dir('kernel', '*')), key=os.path.getmtime)
+    for path in found[:-count]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def step(argv):
+    if not argv or argv[0] not in ('qemu', 'kernel'):
+        raise StepError('usage: build.py qemu [targets] | build.py kernel')
+    if argv[0] == 'qemu':
+        build_qemu(argv[1:])
+    else:
+        build_kernel()
+
+
+if __name__ == '__main__':
+    main(step)
