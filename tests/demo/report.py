@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The results of a demonstration: one line per run, and the table that puts
+userfault=on beside userfault=off."""
+
+BOLD, DIM, PLAIN = '\033[1m', '\033[2m', '\033[0m'
+
+
+def duration(ns):
+    """Nanoseconds for people: three digits and a unit."""
+    if ns is None:
+        return '-'
+    for unit, size in (('s', 1e9), ('ms', 1e6), ('us', 1e3)):
+        if ns >= size:
+            value = ns / size
+            digits = 0 if value >= 100 else 1 if value >= 10 else 2
+            return f'{value:.{digits}f} {unit}'
+    return f'{ns:.0f} ns'
+
+
+def count(n):
+    return '-' if n is None else f'{n:,.0f}'
+
+
+def _latency(which, key):
+    def value(result):
+        latency = result[which]
+        return latency[key] if latency else None
+    return value
+
+
+def _counter(name):
+    return lambda result: result['counters'].get(name)
+
+
+# (text, value of a result, how to print it, is the ratio worth a column)
+ROWS = (
+    ('downtime', lambda r: r['stopped_ms'] * 1e6, duration, False),
+    ('switchover to last page', lambda r: r['postcopy_s'] * 1e9, duration,
+     True),
+    ('demand faults served', lambda r: r['faults'], count, False),
+    ('  per second', lambda r: r['faults_per_s'], count, True),
+    ('guest: pages verified/s in postcopy',
+     lambda r: r['guest_postcopy_pages_per_s'], count, True),
+    ('guest: fault latency p50', _latency('guest_latency', 'p50'), duration,
+     True),
+    ('                     p99', _latency('guest_latency', 'p99'), duration,
+     True),
+    ('                     max', _latency('guest_latency', 'max'), duration,
+     True),
+    ('QEMU: vCPU exit p50', _latency('vcpu_latency', 'p50'), duration, False),
+    ('                p99', _latency('vcpu_latency', 'p99'), duration, False),
+    ('                max', _latency('vcpu_latency', 'max'), duration, False),
+    ('QEMU: userfaultfd p50', _latency('uffd_latency', 'p50'), duration,
+     False),
+    ('                  p99', _latency('uffd_latency', 'p99'), duration,
+     False),
+    ('                  max', _latency('uffd_latency', 'max'), duration,
+     False),
+    ('pages arrived by vCPU exit', _counter('pages-vcpu'), count, False),
+    ('                 userfaultfd', _counter('pages-userfaultfd'), count,
+     False),
+    ('                 background', _counter('pages-background'), count,
+     False),
+    ('longest silence of the heartbeat',
+     lambda r: r['guest_gap_ms'] * 1e6, duration, False),
+    ('pages verified in all', lambda r: r['guest_verified'], count, False),
+    ('guest self-check errors', lambda r: r['guest_errors'], count, False),
+)
+
+TEXT, CELL = 38, 16
+
+
+def _ratio(first, second):
+    return f'{first / second:.2f}' if first and second else '-'
+
+
+def table(results, color=False, unicode=True):
+    """Lines of the table; @results in the order in which they ran, shown with
+    userfault=on first."""
+    bold, dim, plain = (BOLD, DIM, PLAIN) if color else ('', '', '')
+    results = sorted(results, key=lambda r: r['userfault'], reverse=True)
+    ratio = len(results) == 2
+    head = ' ' * (TEXT + 1)
+    head += ''.join(f'{"userfault=" + r["userfault"]:>{CELL}}'
+                    for r in results)
+    head += f'{"on / off":>{CELL - 4}}' if ratio else ''
+    dash = '─' if unicode else '-'
+    lines = [bold + head + plain, dim + ' ' + dash * (len(head) - 1) + plain]
+    for text, value, form, wants_ratio in ROWS:
+        values = [value(r) for r in results]
+        if all(v is None for v in values):
+            continue
+        line = f' {text:<{TEXT}}' + ''.join(f'{form(v):>{CELL}}'
+                                            for v in values)
+        if ratio and wants_ratio:
+            line += f'{_ratio(*values):>{CELL - 4}}'
+        lines.append(line)
+    return lines
+
+
+def one_line(result):
+    """A run in one line."""
+    return (f'userfault={result["userfault"]:<5} ok  '
+            f'downtime {duration(result["stopped_ms"] * 1e6)}, '
+            f'all memory there after {result["postcopy_s"]:.1f} s, '
+            f'{result["faults_per_s"]:,.0f} faults/s, '
+            f'guest p50 {duration(result["guest_latency"]["p50"])} '
+            f'p99 {duration(result["guest_latency"]["p99"])}, '
+            f'{result["guest_errors"]} errors in '
+            f'{result["guest_verified"]:,} pages verified')

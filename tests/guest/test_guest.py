@@ -1,0 +1,257 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Do the guest's checker and the harness that listens to it tell the truth?
+
+Needs a compiler, no KVM and no QEMU: the guest's program runs natively.
+"""
+
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(HERE))
+
+from harness import histogram                               # noqa: E402
+from harness.console import GuestConsole, GuestLog, parse_line  # noqa: E402
+from harness.kvm import probe_userfault                     # noqa: E402
+
+FOLDER = tempfile.TemporaryDirectory(prefix='guest.')
+
+
+def setUpModule():
+    subprocess.run([HERE / 'build', FOLDER.name], check=True)
+
+
+def tearDownModule():
+    FOLDER.cleanup()
+
+
+def payload():
+    return Path(FOLDER.name) / 'payload'
+
+
+def message(text):
+    check = 0
+    for byte in text.encode():
+        check ^= byte
+    return f'{text} *{check:02x}\n'.encode()
+
+
+class Checker(unittest.TestCase):
+    def test_self_test_passes(self):
+        done = subprocess.run([payload(), '--self-test'], text=True,
+                              stdout=subprocess.PIPE, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        planned = int(done.stdout.split('\n')[0].partition('..')[2])
+        self.assertEqual(done.stdout.count('\nok '), planned)
+
+    def converse(self, commands):
+        """Run the guest natively, with @commands 0.6 s apart; its log."""
+        with subprocess.Popen([payload(), 'hot=4', 'threads=2', 'beat_ms=50'],
+                              stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE) as guest:
+            for command in commands:
+                time.sleep(0.6)
+                guest.stdin.write(command)
+                guest.stdin.flush()
+            output, _ = guest.communicate(timeout=60)
+        log = GuestLog()
+        log.feed(output, 0.0)
+        return log
+
+    def test_intact_memory_gives_no_error(self):
+        log = self.converse([b'r', b'q'])
+        self.assertEqual(log.ready['pages'], 1024)
+        self.assertEqual(log.error_count(), 0)
+        self.assertEqual(log.damaged_lines, 0)
+        first, last = log.complete_reports()
+        self.assertGreater(last.figures['verified'], 2048)
+        # Every touch of a page is in the histogram, up to those under way.
+        counted = sum(last.counts.values())
+        self.assertGreaterEqual(counted, last.figures['verified'])
+        self.assertGreater(sum(last.counts_since(first).values()), 0)
+
+    def test_damaged_byte_is_reported(self):
+        log = self.converse([b'c', b'q'])
+        self.assertEqual(log.error_count(), 1)
+        self.assertEqual(log.errors[0]['thread'], 0)
+        damage = log.errors[0]['got'] ^ log.errors[0]['expected']
+        self.assertEqual(bin(damage).count('1'), 1)
+
+    def test_mark_counts_only_whole_passes(self):
+        log = self.converse([b'm', b'q'])
+        since = [beat['since'] for beat in log.beats]
+        passes = [beat['passes'] for beat in log.beats]
+        self.assertLess(since[-1], passes[-1])
+        self.assertGreaterEqual(since[-1], 1)
+
+
+class Console(unittest.TestCase):
+    def test_good_line_is_parsed(self):
+        self.assertEqual(
+            parse_line(message('beat n=1 ms=250').rstrip(b'\n')),
+            ('beat', {'n': 1, 'ms': 250}))
+        self.assertEqual(
+            parse_line(message('hist 3:4 17:1').rstrip(b'\n')),
+            ('hist', {3: 4, 17: 1}))
+        self.assertEqual(
+            parse_line(message('error got=0x10').rstrip(b'\n')),
+            ('error', {'got': 16}))
+
+    def test_any_damaged_byte_is_refused(self):
+        good = message('beat n=1 ms=250').rstrip(b'\n')
+        for i in range(len(good)):
+            bad = good[:i] + bytes([good[i] ^ 1]) + good[i + 1:]
+            # A changed case of a hex digit is no damage; nothing here is one.
+            self.assertIsNone(parse_line(bad), bad)
+
+    def test_line_cut_in_two_is_joined(self):
+        log = GuestLog()
+        line = message('beat n=7 ms=1 errors=0')
+        for cut in range(len(line)):
+            log.feed(line[:cut], 1.0)
+            log.feed(line[cut:], 2.0)
+        self.assertEqual(len(log.beats), len(line))
+        self.assertEqual(log.damaged_lines, 0)
+
+    def test_lost_half_does_not_become_a_value(self):
+        log = GuestLog()
+        line = message('beat n=7 ms=1 errors=0')
+        log.feed(line[:9] + message('beat n=8 ms=2 errors=0'), 1.0)
+        self.assertEqual(log.beats, [])
+        self.assertEqual(log.damaged_lines, 1)
+
+    def test_report_is_complete_only_at_its_end(self):
+        log = GuestLog()
+        log.feed(message('report n=1 verified=5') + message('hist 1:2'), 0.0)
+        self.assertEqual(log.complete_reports(), [])
+        log.feed(message('hist 4:3') + message('end n=1'), 0.0)
+        self.assertEqual(log.complete_reports()[0].counts, {1: 2, 4: 3})
+
+    def test_bytes_of_the_source_come_before_those_of_the_destination(self):
+        import socket
+        line = message('beat n=7 ms=1 errors=0')
+        with tempfile.TemporaryDirectory() as folder:
+            sides = []
+            console = GuestConsole()
+            for name in ('source', 'destination'):
+                listener = socket.socket(socket.AF_UNIX)
+                listener.bind(f'{folder}/{name}')
+                listener.listen()
+                console.attach(f'{folder}/{name}')
+                sides.append(listener.accept()[0])
+                listener.close()
+            for _ in range(50):
+                sides[0].send(line[:11])
+                sides[1].send(line[11:])
+                time.sleep(0.002)
+            end = time.monotonic() + 10
+            while len(console.log.beats) < 50 and time.monotonic() < end:
+                time.sleep(0.01)
+            console.send(b'r')
+            self.assertEqual(sides[1].recv(1), b'r')
+            console.close()
+            for side in sides:
+                side.close()
+        self.assertEqual(len(console.log.beats), 50)
+        self.assertEqual(console.log.damaged_lines, 0)
+
+
+class Histograms(unittest.TestCase):
+    def test_buckets_hold_their_values(self):
+        for index in range(400):
+            low = histogram.bucket_lower(index)
+            high = histogram.bucket_lower(index + 1)
+            self.assertEqual(histogram.bucket_index(low), index)
+            self.assertEqual(histogram.bucket_index(high - 1), index)
+
+    def test_buckets_are_those_of_the_guest(self):
+        program = '''
+        #include <stdio.h>
+        #include "histogram.h"
+        int main(void)
+        {
+            unsigned long long v;
+            while (scanf("%llu", &v) == 1) {
+                printf("%u\\n", hist_index(v));
+            }
+        }'''
+        rng = random.Random(1)
+        values = [rng.getrandbits(rng.randrange(1, 64)) for _ in range(2000)]
+        binary = Path(FOLDER.name) / 'index'
+        subprocess.run([*os.environ.get('CC', 'gcc').split(), '-xc', '-',
+                        '-I', HERE, '-o', binary],
+                       input=program, text=True, check=True)
+        done = subprocess.run([binary], input='\n'.join(map(str, values)),
+                              text=True, stdout=subprocess.PIPE, check=True)
+        self.assertEqual([int(x) for x in done.stdout.split()],
+                         [histogram.bucket_index(v) for v in values])
+
+    def test_percentiles_are_within_a_bucket_of_the_truth(self):
+        rng = random.Random(2)
+        values = sorted(int(rng.lognormvariate(12, 1.5)) for _ in range(5000))
+        counts = {}
+        for value in values:
+            index = histogram.bucket_index(value)
+            counts[index] = counts.get(index, 0) + 1
+        h = histogram.Histogram.from_guest(counts)
+        for percent in (1, 50, 90, 99, 99.9):
+            true = values[int(len(values) * percent / 100)]
+            self.assertAlmostEqual(h.percentile(percent) / true, 1, delta=0.13)
+        self.assertGreaterEqual(h.max(), values[-1])
+        self.assertEqual(h.count, 5000)
+
+    def test_threshold_leaves_the_upper_part(self):
+        h = histogram.Histogram.from_log2([0, 0, 4, 2, 1])
+        self.assertEqual(h.at_least(8).count, 3)
+        self.assertEqual(h.at_least(9).count, 1)
+
+    def test_nothing_counted_has_no_percentile(self):
+        self.assertIsNone(histogram.Histogram().percentile(50))
+        self.assertIsNone(histogram.Histogram().max())
+
+    def test_difference_of_two_reports(self):
+        self.assertEqual(histogram.counts_between({1: 2, 3: 4},
+                                                  {1: 2, 3: 5, 9: 1}),
+                         {3: 1, 9: 1})
+
+
+class Probe(unittest.TestCase):
+    def test_missing_device_is_no(self):
+        works, why = probe_userfault('/nonexistent')
+        self.assertFalse(works)
+        self.assertIn('No such file', why)
+
+    def test_something_that_is_not_kvm_is_no(self):
+        self.assertFalse(probe_userfault('/dev/null')[0])
+
+
+class Initramfs(unittest.TestCase):
+    def test_archive_unpacks(self):
+        data = (Path(FOLDER.name) / 'guest.cpio').read_bytes()
+        names, at = {}, 0
+        while True:
+            self.assertEqual(data[at:at + 6], b'070701')
+            fields = [int(data[at + 6 + 8 * i:at + 14 + 8 * i], 16)
+                      for i in range(13)]
+            size, name_size = fields[6], fields[11]
+            name = data[at + 110:at + 110 + name_size - 1].decode()
+            start = (at + 110 + name_size + 3) & ~3
+            names[name] = (fields[1], data[start:start + size])
+            at = (start + size + 3) & ~3
+            if name == 'TRAILER!!!':
+                break
+        self.assertEqual(names['init'][1], payload().read_bytes())
+        self.assertEqual(names['init'][0], 0o100755)
+        self.assertEqual(names['dev/console'][0], 0o020600)
+
+
+if __name__ == '__main__':
+    unittest.main()
