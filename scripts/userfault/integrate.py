@@ -108,10 +108,13 @@ def result_of(component, key, version, path):
             version, path))
     data = old
     if 'cocci' in behind:
-        macros = pristine.file_at(key, component.macros) if component.macros else b''
+        macros = b''
+        if component.macros:
+            macros = pristine.file_at(key, component.macros) or b''
+            macros += read(os.path.join(HERE, 'macros.h'))
         data = smpl.apply(read(behind['cocci']).decode(),
                           os.path.relpath(behind['cocci'], REPO), data, path,
-                          version, macros or b'', component.style)
+                          version, macros, component.style)
     if 'insert' in behind:
         data = textinsert.apply(read(behind['insert']).decode(),
                                 os.path.relpath(behind['insert'], REPO), data, path,
@@ -267,6 +270,11 @@ def sync_index(tree, component, results):
     repo = os.path.join(tree, '.git')
     environment = {'GIT_WORK_TREE': tree}
     links = [path for path, result in results.items() if result.link]
+    if links:
+        # They carry "assume unchanged", which read-tree will not overwrite.
+        pristine.git(repo, 'update-index', '--force-remove', '--stdin',
+                     env=environment, cwd=tree, stdin=None,
+                     input='\n'.join(sorted(links)) + '\n')
     pristine.git(repo, 'read-tree', '--reset', 'HEAD', env=environment, cwd=tree)
     pristine.git(repo, 'update-index', '-q', '--unmerged', '--refresh',
                  env=environment, cwd=tree, tolerate=True)
