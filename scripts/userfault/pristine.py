@@ -69,12 +69,17 @@ class _Import:
         self.out.write(b'\n')
         self.count += 1
 
+    def abandon(self):
+        self.process.kill()
+        self.process.communicate()
+
     def finish(self):
         try:
             self.out.close()
         except BrokenPipeError:
             pass
-        errors = self.process.stderr.read().decode(errors='replace')
+        with self.process.stderr as stream:
+            errors = stream.read().decode(errors='replace')
         if self.process.wait() or not self.count:
             raise StepError('storing the source failed: %s'
                             % (errors.strip().splitlines() or ['it is empty'])[0])
@@ -133,7 +138,7 @@ def store(key, source, message):
             else:
                 _from_tar(stream, source)
         except (tarfile.TarError, EOFError, BrokenPipeError) as error:
-            stream.process.kill()
+            stream.abandon()
             raise StepError('%s cannot be read as a source tree: %s'
                             % (source, error)) from None
         stream.finish()

@@ -21,10 +21,21 @@ IDENTITY = {'GIT_COMMITTER_NAME': 'series check', 'GIT_COMMITTER_EMAIL': 'check@
 def make(name, tree, folder):
     """format-patch into `folder`; returns the paths in order."""
     repo = os.path.join(tree, '.git')
-    pristine.git(repo, 'format-patch', '-q', '--no-signature', '--no-stat',
-                 '--summary', '-o', folder, '%s..%s' % (pristine.BRANCH,
-                                                       integrate.BRANCH))
+    pristine.git(repo, 'format-patch', '-q', '--no-signature', '-o', folder,
+                 '%s..%s' % (pristine.BRANCH, integrate.BRANCH))
     return sorted(glob.glob(os.path.join(folder, '*.patch')))
+
+
+def sparse(repo, patches):
+    """Check out only what the series touches; the index has everything."""
+    rows = set()
+    for path in patches:
+        with open(path, encoding='utf-8', errors='replace') as stream:
+            rows.update(line.split(' b/', 1)[1].strip() for line in stream
+                        if line.startswith('diff --git '))
+    pristine.git(repo, 'config', 'core.sparseCheckout', 'true')
+    with open(os.path.join(repo, 'info', 'sparse-checkout'), 'w') as stream:
+        stream.writelines('/%s\n' % row for row in sorted(rows))
 
 
 def verify(name, tree, key, patches):
@@ -46,6 +57,7 @@ def verify(name, tree, key, patches):
         where = {'GIT_WORK_TREE': work}
         pristine.git(repo, 'update-ref', 'refs/heads/check', base)
         pristine.git(repo, 'symbolic-ref', 'HEAD', 'refs/heads/check')
+        sparse(repo, patches)
         pristine.git(repo, 'reset', '-q', '--hard', env=where, cwd=work)
         pristine.git(repo, 'am', '-q', *patches, env=dict(where, **IDENTITY), cwd=work,
                      what='git am of the %s series' % name)
