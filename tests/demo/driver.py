@@ -22,6 +22,7 @@ from harness.qemu import GuestSpec, Qemu
 
 TICK = 0.25                     # seconds between two polls
 RATE_WINDOW = 1.0               # seconds over which live rates are taken
+EARLY = 5.0                     # seconds of postcopy in which most is missing
 BOOT_LIMIT = 120                # seconds without the guest being ready
 STILL_LIMIT = 30                # seconds without any progress
 
@@ -95,6 +96,7 @@ class Demonstration:
         self.progress = None
         self.checking = False           # the guest must be beating
         self.fault_rate = Rate()
+        self.fault_samples = []         # (host clock, faults served until then)
         self.guest_rate = Rate()
         self._seen_beats = 0
         limit = STILL_LIMIT * settings.patience
@@ -228,6 +230,7 @@ class Demonstration:
                                            p.transferred))
         if p.phase in (POSTCOPY, DONE):
             self.fault_rate.add(p.time, faults_served(p))
+            self.fault_samples.append((time.time(), faults_served(p)))
 
     def _follow_guest(self):
         beats = self.guest.log.beats
@@ -263,6 +266,7 @@ class Demonstration:
         if settings.userfault != 'stock':
             check_counters(settings.userfault, counters)
         seconds = times['done'] - times['resumed']
+        early = min(times['resumed'] + EARLY, times['done'])
         faults = faults_served(self.progress)
         touches = Histogram.from_guest(after.counts_since(before))
         beats = self.guest.log.beats
@@ -279,6 +283,8 @@ class Demonstration:
             'transferred_bytes': info['ram']['transferred'],
             'faults': faults,
             'faults_per_s': faults / seconds,
+            'early_faults_per_s': count_rate(self.fault_samples,
+                                             times['resumed'], early),
             'requests': info['ram']['postcopy-requests'],
             'guest_latency': summary(touches.at_least(
                 settings.guest.slow_us * 1000)),
@@ -289,6 +295,8 @@ class Demonstration:
                 beats, times['start'], times['switchover']),
             'guest_postcopy_pages_per_s': throughput(
                 beats, times['resumed'], times['done']),
+            'guest_early_pages_per_s': throughput(
+                beats, times['resumed'], early),
             'guest_gap_ms': largest_gap(beats) * 1e3,
             'guest_clock_gap_ms': after.figures['gap_ms'],
             'guest_clock_step_us': after.figures['step_us'],
@@ -304,6 +312,15 @@ def faults_served(progress):
     if 'pages-vcpu' in counters:
         return counters['pages-vcpu'] + counters.get('pages-userfaultfd', 0)
     return progress.requests
+
+
+def count_rate(samples, start, end):
+    """
+    Per second, of a count that is 0 at @start and of which (time, count)
+    @samples were taken; up to the last sample before @end.  None without one.
+    """
+    inside = [(t, n) for t, n in samples if start < t <= end]
+    return inside[-1][1] / (inside[-1][0] - start) if inside else None
 
 
 def check_counters(userfault, counters):

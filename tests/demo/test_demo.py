@@ -178,6 +178,11 @@ class Figures(unittest.TestCase):
         rate.add(5.25, 2000)
         self.assertLess(rate.value, 400)
 
+    def test_count_rate_ends_with_its_window(self):
+        samples = [(11, 100), (12, 300), (13, 900)]
+        self.assertEqual(driver.count_rate(samples, 10, 12.5), 150)
+        self.assertIsNone(driver.count_rate(samples, 20, 25))
+
     def test_throughput_uses_the_guests_clock(self):
         beats = [{'time': t, 'ms': t * 500, 'verified': t * 1000}
                  for t in range(10)]
@@ -206,6 +211,8 @@ class Figures(unittest.TestCase):
 def result(userfault, **changes):
     values = {'userfault': userfault, 'stopped_ms': 30.0, 'postcopy_s': 10.0,
               'faults': 1000, 'faults_per_s': 100.0, 'guest_gap_ms': 400.0,
+              'early_faults_per_s': 300.0, 'guest_early_pages_per_s': 40.0,
+              'guest_precopy_pages_per_s': 9000.0,
               'guest_postcopy_pages_per_s': 500.0, 'guest_errors': 0,
               'guest_verified': 12345, 'vcpu_latency': None,
               'uffd_latency': None, 'counters': counters(),
