@@ -1,0 +1,60 @@
+// The postcopy userfault service: its policy, its requests, its statistics.
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+//# rule include places 1 -- declares what the other rules call
+@@ @@
+ #include "postcopy-ram.h"
++#include "postcopy-userfault.h"
+
+//# rule check places 1 -- a policy that cannot be kept is refused at start
+@@ @@
+ migration_object_check(current_migration, &error_fatal);
++postcopy_userfault_check(&error_fatal);
+
+//# rule class places 1 -- the migration object's property
+@@
+symbol klass, dc;
+@@
+ migration_class_init(...)
+ {
+ ...
+ dc->user_creatable = false;
++postcopy_userfault_class_init(klass);
+ ...
+ }
+
+//# rule request places 1 -- requests of all threads leave by one way, which keeps last_rb and the stream in step
+@@
+symbol mis, rb, start;
+@@
+ migrate_send_rp_message_req_pages(...)
+ {
+ ...
+ int rbname_len;
++int ret;
++
++QEMU_BUILD_BUG_ON(MIG_RP_MSG_REQ_PAGES_ID != POSTCOPY_WIRE_REQ_PAGES_ID ||
++                  MIG_RP_MSG_REQ_PAGES != POSTCOPY_WIRE_REQ_PAGES);
++if (postcopy_userfault_request(mis, rb, start, &ret)) {
++    return ret;
++}
+ ...
+ }
+
+//# rule stamp places 1 -- remember when the fault thread asked for the page
+@@
+typedef gpointer;
+expression tree, key;
+@@
+ migrate_send_rp_req_pages(...)
+ {
+ <...
+-g_tree_insert(tree, key, (gpointer)1);
++g_tree_insert(tree, key, postcopy_userfault_stamp());
+ ...>
+ }
+
+//# rule info places 1 -- query-migrate on the destination
+@@ @@
++postcopy_userfault_fill_info(info);
+ fill_destination_migration_info(info);

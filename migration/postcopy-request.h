@@ -1,0 +1,143 @@
+/*
+ * Asking the source for pages: each page once, many requests in one write
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef QEMU_MIGRATION_POSTCOPY_REQUEST_H
+#define QEMU_MIGRATION_POSTCOPY_REQUEST_H
+
+#include "qemu/queue.h"
+#include "qemu/thread.h"
+
+/*
+ * The host pages of one RAMBlock that have been asked for.  A bit is set
+ * once, by whoever will ask, and never cleared while the service runs.
+ */
+typedef struct PostcopyRequestMap {
+    unsigned page_shift;
+    uint64_t pages;
+    unsigned long *requested;
+} PostcopyRequestMap;
+
+/**
+ * postcopy_request_map_init: prepare the map of a block
+ * @map: storage, zeroed
+ * @bytes: length of the block
+ * @page_size: size of its host pages in bytes, a power of two
+ *
+ * Returns false if there is no memory; @map is then unusable.
+ */
+bool postcopy_request_map_init(PostcopyRequestMap *map, uint64_t bytes,
+                               uint64_t page_size);
+
+/**
+ * postcopy_request_map_destroy: release what init took; idempotent
+ */
+void postcopy_request_map_destroy(PostcopyRequestMap *map);
+
+/**
+ * postcopy_request_claim: decide who asks for a page
+ * @map: map of the page's block
+ * @offset: byte offset of the page in the block
+ *
+ * Returns true to exactly one caller, which must then ask for the page.  A
+ * full barrier: what that caller reads afterwards (whether the channel is
+ * open) is not older than the mark (see postcopy_userfault_resume()).
+ */
+bool postcopy_request_claim(PostcopyRequestMap *map, uint64_t offset);
+
+/**
+ * postcopy_request_claimed: whether a page has been claimed
+ */
+bool postcopy_request_claimed(const PostcopyRequestMap *map, uint64_t offset);
+
+/**
+ * postcopy_request_next: next claimed page
+ * @map: the map
+ * @offset: where to begin, in bytes
+ *
+ * Returns the byte offset of the first claimed page at or after @offset, or
+ * UINT64_MAX if there is none.
+ */
+uint64_t postcopy_request_next(const PostcopyRequestMap *map, uint64_t offset);
+
+typedef struct PostcopyRequest {
+    QSLIST_ENTRY(PostcopyRequest) next;
+    void *block;
+    uint64_t offset;
+} PostcopyRequest;
+
+typedef QSLIST_HEAD(PostcopyRequestList, PostcopyRequest) PostcopyRequestList;
+
+typedef enum PostcopySend {
+    POSTCOPY_SEND_DONE,         /* all that was queued is on its way */
+    POSTCOPY_SEND_ELSEWHERE,    /* another thread is sending, ours included */
+    POSTCOPY_SEND_WOULD_BLOCK,  /* nothing sent: call again from a thread
+                                   that may block */
+    POSTCOPY_SEND_FAILED,       /* the channel is broken or closed; the
+                                   requests are dropped, their pages stay
+                                   claimed and are asked for on resume */
+} PostcopySend;
+
+typedef struct PostcopyRequestQueue PostcopyRequestQueue;
+
+typedef struct PostcopyRequestOps {
+    /*
+     * Lock the channel.  With @may_block false: only if that takes no wait
+     * and a write of a few kilobytes would not wait either, else return
+     * false.
+     */
+    bool (*lock)(void *opaque, bool may_block);
+    /*
+     * Write all of @list (oldest first), which stays the caller's, in one
+     * go.  The channel is locked.  Returns false if it is broken or closed.
+     */
+    bool (*write)(void *opaque, const PostcopyRequestList *list);
+    void (*unlock)(void *opaque);
+} PostcopyRequestOps;
+
+/**
+ * postcopy_request_queue_new: make a queue
+ * @ops: how to reach the channel; called by the thread that flushes
+ * @opaque: for @ops
+ */
+PostcopyRequestQueue *postcopy_request_queue_new(const PostcopyRequestOps *ops,
+                                                 void *opaque);
+
+/**
+ * postcopy_request_queue_free: drop what is queued and free @queue
+ */
+void postcopy_request_queue_free(PostcopyRequestQueue *queue);
+
+/**
+ * postcopy_request_push: queue a request
+ * @queue: the queue
+ * @block: for ops->write()
+ * @offset: byte offset in the block
+ *
+ * Lock-free, any thread; a full barrier.  Call postcopy_request_flush() next.
+ */
+void postcopy_request_push(PostcopyRequestQueue *queue, void *block,
+                           uint64_t offset);
+
+/**
+ * postcopy_request_flush: send what is queued, unless somebody else does
+ * @queue: the queue
+ * @may_block: whether the calling thread may wait for locks and for the
+ *             socket; false for vCPUs
+ *
+ * Whoever gets the send lock sends the requests of all; the others return at
+ * once.  A request pushed before the call is written, dropped on a broken
+ * channel, or in the hands of a thread that is in this function.
+ */
+PostcopySend postcopy_request_flush(PostcopyRequestQueue *queue,
+                                    bool may_block);
+
+/**
+ * postcopy_request_drop: forget what is queued
+ * @queue: the queue; the caller asks for the claimed pages anew
+ */
+void postcopy_request_drop(PostcopyRequestQueue *queue);
+
+#endif

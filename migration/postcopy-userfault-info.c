@@ -1,0 +1,168 @@
+/*
+ * The postcopy userfault service's policy and statistics, for QMP and HMP
+ *
+ * Threads      BQL holders; vCPUs and loaders may be counting meanwhile, so a
+ *              report is not of one moment.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "monitor/monitor.h"
+#include "qapi/error.h"
+#include "qapi/qapi-types-migration.h"
+#include "qapi/qapi-visit-common.h"
+#include "system/kvm-userfault.h"
+#include "postcopy-userfault-int.h"
+
+static PostcopyUserfaultLatency *latency_to_qapi(const PostcopyLatency *l)
+{
+    PostcopyUserfaultLatency *info = g_new0(PostcopyUserfaultLatency, 1);
+    uint64List **tail = &info->distribution;
+    int i, last = POSTCOPY_LATENCY_BUCKETS - 1;
+
+    info->count = l->count;
+    info->total_ns = l->total_ns;
+    info->max_ns = l->max_ns;
+    while (last >= 0 && !l->bucket[last]) {
+        last--;
+    }
+    for (i = 0; i <= last; i++) {
+        QAPI_LIST_APPEND(tail, l->bucket[i]);
+    }
+    return info;
+}
+
+static void print_latency(Monitor *mon, const char *name,
+                          const PostcopyUserfaultLatency *l)
+{
+    const uint64List *item;
+    int i = 0;
+
+    if (!l->count) {
+        return;
+    }
+    monitor_printf(mon, "postcopy userfault %s: mean %" PRIu64 " us, max %"
+                   PRIu64 " us, %" PRIu64 " faults\n", name,
+                   l->total_ns / l->count / 1000, l->max_ns / 1000, l->count);
+    for (item = l->distribution; item; item = item->next, i++) {
+        if (item->value) {
+            monitor_printf(mon, "  from %" PRIu64 " ns: %" PRIu64 "\n",
+                           UINT64_C(1) << i, item->value);
+        }
+    }
+}
+
+void postcopy_userfault_hmp_info(Monitor *mon, const MigrationInfo *info)
+{
+    const PostcopyUserfaultInfo *u = info->postcopy_userfault;
+
+    if (!u) {
+        return;
+    }
+    monitor_printf(mon, "postcopy userfault: %s%s%s%s\n",
+                   PostcopyUserfaultStatus_str(u->status),
+                   u->reason ? " (" : "", u->reason ?: "",
+                   u->reason ? ")" : "");
+    monitor_printf(mon, "postcopy userfault pages: vcpu %" PRIu64
+                   ", userfaultfd %" PRIu64 ", background %" PRIu64 "\n",
+                   u->pages_vcpu, u->pages_userfaultfd, u->pages_background);
+    monitor_printf(mon, "postcopy userfault exits: %" PRIu64
+                   " (already present %" PRIu64 ", spurious %" PRIu64
+                   ", discarded %" PRIu64 ")\n", u->exits, u->already_present,
+                   u->spurious, u->discarded);
+    monitor_printf(mon, "postcopy userfault requests: %" PRIu64 " in %" PRIu64
+                   " writes (handed off %" PRIu64 ", resent %" PRIu64 ")\n",
+                   u->requests, u->flushes, u->handoffs, u->resent);
+    monitor_printf(mon, "postcopy userfault waits: %" PRIu64 " (broken %"
+                   PRIu64 ")\n", u->waits, u->waits_broken);
+    print_latency(mon, "vcpu latency", u->latency);
+    print_latency(mon, "userfaultfd latency", u->userfaultfd_latency);
+}
+
+bool postcopy_userfault_check(Error **errp)
+{
+    ERRP_GUARD();
+
+    if (postcopy_userfault.policy != ON_OFF_AUTO_ON) {
+        return true; /* the accelerator has checked its own property */
+    }
+    if (!kvm_userfault_supported(errp)) {
+        error_prepend(errp, "migration.postcopy-userfault=on: ");
+        error_append_hint(errp, "Use postcopy-userfault=auto to fall back to "
+                          "userfaultfd on such a host.\n");
+        return false;
+    }
+    return true;
+}
+
+static void get_policy(Object *obj, Visitor *v, const char *name, void *opaque,
+                       Error **errp)
+{
+    visit_type_OnOffAuto(v, name, &postcopy_userfault.policy, errp);
+}
+
+static void set_policy(Object *obj, Visitor *v, const char *name, void *opaque,
+                       Error **errp)
+{
+    visit_type_OnOffAuto(v, name, &postcopy_userfault.policy, errp);
+}
+
+void postcopy_userfault_class_init(ObjectClass *klass)
+{
+    object_class_property_add(klass, "postcopy-userfault", "OnOffAuto",
+                              get_policy, set_policy, NULL, NULL);
+    object_class_property_set_description(klass, "postcopy-userfault",
+        "Serve vCPU page faults of incoming postcopy by exits from KVM; on or "
+        "off has precedence over the accelerator's userfault property");
+}
+
+static void sum_vcpus(const PostcopyUserfault *u, PostcopyVcpuStats *sum)
+{
+    unsigned i;
+
+    for (i = 0; i < u->nr_vcpus; i++) {
+        PostcopyVcpuStats *s = &u->vcpu[i].stats;
+
+        sum->exits += qatomic_read_u64(&s->exits);
+        sum->already_present += qatomic_read_u64(&s->already_present);
+        sum->spurious += qatomic_read_u64(&s->spurious);
+        sum->discarded += qatomic_read_u64(&s->discarded);
+        sum->requests += qatomic_read_u64(&s->requests);
+        sum->waits += qatomic_read_u64(&s->waits);
+        sum->waits_broken += qatomic_read_u64(&s->waits_broken);
+        postcopy_latency_merge(&sum->latency, &s->latency);
+    }
+}
+
+void postcopy_userfault_fill_info(MigrationInfo *info)
+{
+    PostcopyUserfault *u = &postcopy_userfault;
+    PostcopyVcpuStats vcpus = { 0 };
+    PostcopyLatency uffd = { 0 };
+    PostcopyUserfaultInfo *i;
+
+    if (!u->ever) {
+        return;
+    }
+    sum_vcpus(u, &vcpus);
+    i = info->postcopy_userfault = g_new0(PostcopyUserfaultInfo, 1);
+    i->status = u->status;
+    i->reason = g_strdup(u->reason);
+    i->exits = vcpus.exits;
+    i->requests = vcpus.requests;
+    i->already_present = vcpus.already_present;
+    i->spurious = vcpus.spurious;
+    i->discarded = vcpus.discarded;
+    i->waits = vcpus.waits;
+    i->waits_broken = vcpus.waits_broken;
+    i->latency = latency_to_qapi(&vcpus.latency);
+    i->flushes = qatomic_read_u64(&u->stats.flushes);
+    i->resent = qatomic_read_u64(&u->stats.resent);
+    i->handoffs = qatomic_read(&u->stats.handoffs);
+    i->pages_vcpu = qatomic_read_u64(&u->stats.pages_vcpu);
+    i->pages_userfaultfd = qatomic_read_u64(&u->stats.pages_userfaultfd);
+    i->pages_background = qatomic_read_u64(&u->stats.pages_background);
+    postcopy_latency_merge(&uffd, &u->stats.uffd_latency);
+    i->userfaultfd_latency = latency_to_qapi(&uffd);
+}

@@ -1,0 +1,62 @@
+/*
+ * The postcopy userfault service's state
+ *
+ * For the files of the service only; others call postcopy-userfault.h.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef QEMU_MIGRATION_POSTCOPY_USERFAULT_INT_H
+#define QEMU_MIGRATION_POSTCOPY_USERFAULT_INT_H
+
+#include "exec/ramblock.h"
+#include "postcopy-request.h"
+#include "postcopy-userfault.h"
+#include "postcopy-userfault-stats.h"
+#include "postcopy-wait.h"
+
+/* A block whose pages may be absent.  Set once when the service starts. */
+typedef struct PostcopyBlock {
+    RAMBlock *rb;
+    uint8_t *host;
+    size_t page_size;
+    PostcopyRequestMap map;
+} PostcopyBlock;
+
+typedef struct PostcopyVcpu {
+    /* This vCPU's thread only */
+    uintptr_t broken_page;  /* the wait for it was broken ... */
+    int64_t broken_start;   /* ... after it had begun at this time */
+    /* Written by this vCPU's thread, read by postcopy_userfault_stop() */
+    bool inside;
+    PostcopyVcpuStats stats;
+} QEMU_ALIGNED(64) PostcopyVcpu;
+
+typedef struct PostcopyUserfault {
+    /* Set once, by the property */
+    OnOffAuto policy;
+    /* Written by start and stop, under the BQL */
+    bool ever;                      /* the statistics mean something */
+    bool running;
+    PostcopyUserfaultStatus status;
+    char *reason;                   /* of status "fallback" */
+    /* Written by start and stop, read by all */
+    bool serving;
+    /* Set by start, freed by the next start, or by stop if so said */
+    MigrationIncomingState *mis;
+    GHashTable *blocks;             /* RAMBlock to PostcopyBlock; by stop */
+    PostcopyWaitTable *waits;
+    PostcopyRequestQueue *queue;    /* by stop */
+    PostcopyVcpu *vcpu;
+    unsigned nr_vcpus;
+    QemuMutex discard_lock;
+    QemuMutex stats_lock;
+    /* Under mis->rp_mutex */
+    bool channel_open;
+    int channel_fd;                 /* to poll, or -1 */
+    PostcopyServiceStats stats;
+} PostcopyUserfault;
+
+extern PostcopyUserfault postcopy_userfault;
+
+#endif

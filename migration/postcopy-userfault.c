@@ -1,0 +1,669 @@
+/*
+ * Postcopy page faults of vCPUs, served through KVM userfault
+ *
+ * A vCPU that touches an absent page leaves KVM_RUN and comes here.  It asks
+ * the source for the page, unless somebody did, and sleeps until the page is
+ * placed.  Everybody else who touches absent pages (device models, vhost, KVM
+ * itself) still goes through userfaultfd and the fault thread.
+ *
+ * Threads      vCPUs, the fault thread, the loaders (listen and preempt
+ *              thread), and whoever starts and stops incoming postcopy.
+ * Owns         per block the set of pages asked for; the waiting vCPUs; the
+ *              queue of requests; the statistics, which outlive the postcopy_userfault.
+ * Locks        vCPUs share none on the fault path, but for a bucket of the
+ *              wait table (same page, or a collision) and trylocks.  Order:
+ *                BQL, send_lock (postcopy-request.c), mis->rp_mutex
+ *                discard_lock, mis->page_request_mutex
+ *                stats_lock: leaf
+ *
+ * A host page of a block is MISSING, then REQUESTED, then PRESENT, and never
+ * goes back while the service runs.  PRESENT is the block's received bitmap,
+ * REQUESTED the block's PostcopyRequestMap.
+ *
+ * Orderings    a vCPU that waits against the loader that places:
+ *
+ *                vCPU                          loader
+ *                enter the wait table          set PRESENT
+ *                full barrier                  full barrier
+ *                PRESENT?  no: sleep           waiters?  wake them
+ *
+ *              One sees the other (postcopy-wait.c).
+ *
+ *              A request against a resume after a broken channel:
+ *
+ *                vCPU                          resume
+ *                set REQUESTED                 open the channel
+ *                full barrier                  full barrier
+ *                channel open?  send           all REQUESTED: send
+ *
+ *              At least one sends; at worst both do.
+ *
+ *              A vCPU that enters against the end of the service:
+ *
+ *                vCPU                          postcopy_userfault_stop()
+ *                inside = true                 serving = false
+ *                full barrier                  full barrier
+ *                serving?  no: leave           inside?  wake, look again
+ *
+ *              Nothing is freed while a vCPU is inside.
+ *
+ * Failure      broken channel: requests are dropped, vCPUs go on waiting, and
+ *              every wait can be broken by a kick, so that the monitor, stop
+ *              and quit work.  No KVM userfault: userfaultfd serves all.
+ *
+ * Why UFFDIO_COPY still wakes: without waiters on the userfaultfd, which is
+ * the rule here, its wake is two loads.  Leaving it out would need the fault
+ * thread to wake late comers, and that thread is parked while the channel is
+ * broken.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <poll.h>
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "qemu/memalign.h"
+#include "qemu/timer.h"
+#include "exec/ramblock.h"
+#include "exec/target_page.h"
+#include "hw/boards.h"
+#include "io/channel-file.h"
+#include "io/channel-socket.h"
+#include "io/channel-tls.h"
+#include "system/kvm.h"
+#include "system/kvm-userfault.h"
+#include "postcopy-ram.h"
+#include "postcopy-userfault-int.h"
+#include "qemu-file.h"
+#include "ram.h"
+#include "trace.h"
+
+PostcopyUserfault postcopy_userfault = {
+    .policy = ON_OFF_AUTO_AUTO,
+};
+
+static void __attribute__((constructor)) postcopy_userfault_init(void)
+{
+    qemu_mutex_init(&postcopy_userfault.discard_lock);
+    qemu_mutex_init(&postcopy_userfault.stats_lock);
+}
+
+/* ------------------------------------------------------------------------- */
+/* Requests */
+
+static bool page_present(const PostcopyBlock *b, uint64_t offset)
+{
+    return ramblock_recv_bitmap_test_byte_offset(b->rb, offset);
+}
+
+static bool channel_writable(const PostcopyUserfault *u)
+{
+    struct pollfd pfd = { .fd = u->channel_fd, .events = POLLOUT };
+
+    return u->channel_fd >= 0 && poll(&pfd, 1, 0) == 1 &&
+           (pfd.revents & POLLOUT);
+}
+
+/*
+ * PostcopyRequestOps.lock().  A socket that polls as writable has at least a
+ * third of its send buffer free, and a list has at most one request of 16
+ * bytes for each vCPU: the write that follows does not wait.
+ */
+static bool channel_lock(void *opaque, bool may_block)
+{
+    PostcopyUserfault *u = opaque;
+    MigrationIncomingState *mis = u->mis;
+
+    if (may_block) {
+        qemu_mutex_lock(&mis->rp_mutex);
+        return true;
+    }
+    if (qemu_mutex_trylock(&mis->rp_mutex)) {
+        return false;
+    }
+    if (u->channel_open && mis->to_src_file && !channel_writable(u)) {
+        qemu_mutex_unlock(&mis->rp_mutex);
+        return false;
+    }
+    return true;
+}
+
+static void channel_unlock(void *opaque)
+{
+    PostcopyUserfault *u = opaque;
+
+    qemu_mutex_unlock(&u->mis->rp_mutex);
+}
+
+/*
+ * The message leaves the block's name out if it is the last one named.  Both
+ * sides keep that name, so choosing the form and writing the message are one
+ * critical section of mis->rp_mutex.
+ */
+static void put_request(MigrationIncomingState *mis, const PostcopyBlock *b,
+                        uint64_t offset)
+{
+    QEMUFile *f = mis->to_src_file;
+    const char *name = b->rb->idstr;
+    size_t name_len = strlen(name);
+    bool named = mis->last_rb != b->rb;
+
+    assert(name_len < 256);
+    qemu_put_be16(f, named ? POSTCOPY_WIRE_REQ_PAGES_ID :
+                     POSTCOPY_WIRE_REQ_PAGES);
+    qemu_put_be16(f, 8 + 4 + (named ? 1 + name_len : 0));
+    qemu_put_be64(f, offset);
+    qemu_put_be32(f, b->page_size);
+    if (named) {
+        qemu_put_byte(f, name_len);
+        qemu_put_buffer(f, (const uint8_t *)name, name_len);
+        mis->last_rb = b->rb;
+    }
+}
+
+static bool channel_write(void *opaque, const PostcopyRequestList *list)
+{
+    PostcopyUserfault *u = opaque;
+    MigrationIncomingState *mis = u->mis;
+    PostcopyRequest *req;
+    unsigned n = 0;
+    int ret;
+
+    if (!u->channel_open || !mis->to_src_file) {
+        return false;
+    }
+    QSLIST_FOREACH(req, list, next) {
+        put_request(mis, req->block, req->offset);
+        n++;
+    }
+    ret = qemu_fflush(mis->to_src_file);
+    postcopy_count(&u->stats.flushes, 1);
+    trace_postcopy_userfault_send(n, ret);
+    return ret >= 0;
+}
+
+static const PostcopyRequestOps request_ops = {
+    .lock = channel_lock,
+    .write = channel_write,
+    .unlock = channel_unlock,
+};
+
+/* Open the channel for vCPUs.  Called with mis->rp_mutex held. */
+static void channel_open_locked(PostcopyUserfault *u)
+{
+    QIOChannel *ioc = qemu_file_get_ioc(u->mis->to_src_file);
+    QIOChannelTLS *tls =
+        (QIOChannelTLS *)object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_TLS);
+
+    if (tls) {
+        ioc = tls->master;
+    }
+    u->channel_fd = -1;
+    if (object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_SOCKET)) {
+        u->channel_fd = QIO_CHANNEL_SOCKET(ioc)->fd;
+    }
+    u->channel_open = true;
+}
+
+/* Queue a request that the caller has claimed, and see that it gets sent. */
+static void ask_from_vcpu(PostcopyUserfault *u, PostcopyBlock *b,
+                          uint64_t offset)
+{
+    postcopy_request_push(u->queue, b, offset);
+    if (postcopy_request_flush(u->queue, false) == POSTCOPY_SEND_WOULD_BLOCK) {
+        qatomic_inc(&u->stats.handoffs);
+        trace_postcopy_userfault_handoff();
+        postcopy_fault_thread_notify(u->mis);
+    }
+}
+
+bool postcopy_userfault_request(MigrationIncomingState *mis, RAMBlock *rb,
+                                ram_addr_t start, int *ret)
+{
+    PostcopyUserfault *u = &postcopy_userfault;
+    PostcopyBlock *b;
+
+    if (!qatomic_read(&u->serving)) {
+        return false;
+    }
+    b = g_hash_table_lookup(u->blocks, rb);
+    assert(b);
+    *ret = 0;
+    if (postcopy_request_claim(&b->map, start)) {
+        postcopy_request_push(u->queue, b, start);
+        *ret = postcopy_userfault_flush(mis);
+    }
+    return true;
+}
+
+int postcopy_userfault_flush(MigrationIncomingState *mis)
+{
+    PostcopyUserfault *u = &postcopy_userfault;
+
+    if (!qatomic_read(&u->serving)) {
+        return 0;
+    }
+    if (postcopy_request_flush(u->queue, true) == POSTCOPY_SEND_FAILED) {
+        return -EIO;
+    }
+    return 0;
+}
+
+void postcopy_userfault_pause_locked(MigrationIncomingState *mis)
+{
+    postcopy_userfault.channel_open = false;
+    postcopy_userfault.channel_fd = -1;
+    trace_postcopy_userfault_pause();
+}
+
+/* Call @fn for each page that was asked for and is not there. */
+static uint64_t for_each_outstanding(PostcopyUserfault *u,
+                                     void (*fn)(PostcopyUserfault *u,
+                                                PostcopyBlock *b,
+                                                uint64_t offset))
+{
+    GHashTableIter iter;
+    PostcopyBlock *b;
+    uint64_t offset, n = 0;
+
+    g_hash_table_iter_init(&iter, u->blocks);
+    while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&b)) {
+        for (offset = postcopy_request_next(&b->map, 0);
+             offset != UINT64_MAX;
+             offset = postcopy_request_next(&b->map, offset + b->page_size)) {
+            if (!page_present(b, offset)) {
+                fn(u, b, offset);
+                n++;
+            }
+        }
+    }
+    return n;
+}
+
+static void ask_again(PostcopyUserfault *u, PostcopyBlock *b, uint64_t offset)
+{
+    postcopy_request_push(u->queue, b, offset);
+}
+
+bool postcopy_userfault_resume(MigrationIncomingState *mis)
+{
+    PostcopyUserfault *u = &postcopy_userfault;
+    uint64_t n;
+
+    if (!qatomic_read(&u->serving)) {
+        return false;
+    }
+    /* What is still queued is claimed, hence asked for below. */
+    postcopy_request_drop(u->queue);
+    WITH_QEMU_LOCK_GUARD(&mis->rp_mutex) {
+        channel_open_locked(u);
+    }
+    /* Pairs with the one in postcopy_request_claim(). */
+    smp_mb();
+    n = for_each_outstanding(u, ask_again);
+    if (postcopy_request_flush(u->queue, true) == POSTCOPY_SEND_FAILED) {
+        warn_report("postcopy: the channel broke again while %" PRIu64
+                    " pages were asked for anew", n);
+    }
+    WITH_QEMU_LOCK_GUARD(&mis->rp_mutex) {
+        postcopy_count(&u->stats.resent, n);
+    }
+    trace_postcopy_userfault_resume(n);
+    return true;
+}
+
+static void account_page(PostcopyUserfault *u, PostcopyBlock *b,
+                         uint64_t offset)
+{
+    void *host = b->host + offset;
+
+    if (!g_tree_lookup(u->mis->page_requested, host)) {
+        g_tree_insert(u->mis->page_requested, host, (gpointer)1);
+        qatomic_inc(&u->mis->page_requested_count);
+    }
+}
+
+void postcopy_userfault_account(MigrationIncomingState *mis)
+{
+    PostcopyUserfault *u = &postcopy_userfault;
+
+    if (qatomic_read(&u->serving)) {
+        /* Loaders set PRESENT under this mutex, so each page is seen once. */
+        QEMU_LOCK_GUARD(&mis->page_request_mutex);
+        trace_postcopy_userfault_account(for_each_outstanding(u, account_page));
+    }
+}
+
+/* ------------------------------------------------------------------------- */
+/* A vCPU's fault */
+
+/* Begin of the fault, or of the first of its waits if some were broken */
+static int64_t fault_start(PostcopyVcpu *v, uintptr_t page)
+{
+    int64_t now = get_clock();
+
+    return v->broken_page == page ? v->broken_start : now;
+}
+
+static void fault_broken(PostcopyVcpu *v, uintptr_t page, int64_t start)
+{
+    v->broken_page = page;
+    v->broken_start = start;
+    postcopy_count(&v->stats.waits_broken, 1);
+}
+
+static void fault_served(PostcopyVcpu *v, int64_t start)
+{
+    v->broken_page = 0;
+    postcopy_latency_add(&v->stats.latency, get_clock() - start);
+}
+
+/* Sleep until the page is there (true) or the vCPU is kicked (false). */
+static bool wait_for_page(PostcopyUserfault *u, PostcopyVcpu *v,
+                          PostcopyBlock *b, uint64_t offset, QemuPark *park)
+{
+    uintptr_t page = (uintptr_t)b->host + offset;
+    PostcopyWaiter waiter;
+
+    postcopy_wait_begin(u->waits, &waiter, page, park);
+    if (page_present(b, offset) || !qatomic_read(&u->serving)) {
+        postcopy_wait_end(u->waits, &waiter);
+        return true;
+    }
+    if (postcopy_request_claim(&b->map, offset)) {
+        postcopy_count(&v->stats.requests, 1);
+        ask_from_vcpu(u, b, offset);
+    }
+    if (u->mis->blocktime_ctx) {
+        mark_postcopy_blocktime_begin(page, qemu_get_thread_id(), b->rb);
+    }
+    postcopy_count(&v->stats.waits, 1);
+    qemu_park_sleep(park);
+    return postcopy_wait_end(u->waits, &waiter);
+}
+
+static KVMUserfaultResult serve_fault(PostcopyUserfault *u, PostcopyVcpu *v,
+                                      PostcopyBlock *b, uint64_t offset,
+                                      QemuPark *park)
+{
+    uintptr_t page;
+    int64_t start;
+    bool arrived;
+
+    offset = QEMU_ALIGN_DOWN(offset, b->page_size);
+    page = (uintptr_t)b->host + offset;
+    if (page_present(b, offset)) {
+        /* Placed since the vCPU looked at its bit. */
+        v->broken_page = 0;
+        postcopy_count(&v->stats.already_present, 1);
+        kvm_userfault_pages_present(b->rb, offset, b->page_size);
+        return KVM_USERFAULT_RETRY;
+    }
+    if (unlikely(ramblock_page_is_discarded(b->rb, offset))) {
+        postcopy_count(&v->stats.discarded, 1);
+        if (!postcopy_userfault_place_discarded(u->mis, b->rb, (void *)page)) {
+            return KVM_USERFAULT_RETRY;
+        }
+    }
+
+    start = fault_start(v, page);
+    arrived = wait_for_page(u, v, b, offset, park);
+    if (arrived) {
+        fault_served(v, start);
+    } else {
+        fault_broken(v, page, start);
+    }
+    trace_postcopy_userfault_vcpu(b->rb->idstr, offset, arrived,
+                                  get_clock() - start);
+    return arrived ? KVM_USERFAULT_RETRY : KVM_USERFAULT_INTERRUPTED;
+}
+
+/* KVMUserfaultOps.fault() */
+static KVMUserfaultResult vcpu_fault(void *opaque, int cpu_index, void *cookie,
+                                     uint64_t offset, QemuPark *park)
+{
+    PostcopyUserfault *u = opaque;
+    KVMUserfaultResult result = KVM_USERFAULT_RETRY;
+    PostcopyVcpu *v;
+
+    assert(cpu_index >= 0 && cpu_index < u->nr_vcpus);
+    v = &u->vcpu[cpu_index];
+    qatomic_set(&v->inside, true);
+    /* Pairs with the one in wait_until_outside(). */
+    smp_mb();
+    if (qatomic_read(&u->serving)) {
+        postcopy_count(&v->stats.exits, 1);
+        if (cookie) {
+            result = serve_fault(u, v, cookie, offset, park);
+        } else {
+            postcopy_count(&v->stats.spurious, 1);
+        }
+    }
+    qatomic_store_release(&v->inside, false);
+    return result;
+}
+
+/* KVMUserfaultOps.block() */
+static bool vcpu_block(void *opaque, RAMBlock *rb, KVMUserfaultBlock *info)
+{
+    PostcopyUserfault *u = opaque;
+    PostcopyBlock *b = g_hash_table_lookup(u->blocks, rb);
+
+    if (!b) {
+        return false;
+    }
+    info->cookie = b;
+    info->length = rb->postcopy_length;
+    info->present = rb->receivedmap;
+    return true;
+}
+
+static const KVMUserfaultOps userfault_ops = {
+    .block = vcpu_block,
+    .fault = vcpu_fault,
+};
+
+/* ------------------------------------------------------------------------- */
+/* Pages that arrive */
+
+gpointer postcopy_userfault_stamp(void)
+{
+    return (gpointer)(uintptr_t)MAX(get_clock(), 1);
+}
+
+gpointer postcopy_userfault_stamp_of_locked(MigrationIncomingState *mis,
+                                            void *host)
+{
+    return g_tree_lookup(mis->page_requested, host);
+}
+
+void postcopy_userfault_placed(MigrationIncomingState *mis, RAMBlock *rb,
+                               void *host, gpointer stamp)
+{
+    PostcopyUserfault *u = &postcopy_userfault;
+    uint64_t offset = (uint8_t *)host - rb->host;
+    bool for_vcpu = false;
+
+    if (qatomic_read(&u->serving)) {
+        PostcopyBlock *b = g_hash_table_lookup(u->blocks, rb);
+
+        kvm_userfault_pages_present(rb, offset, b->page_size);
+        for_vcpu = postcopy_wait_wake(u->waits, (uintptr_t)host) ||
+                   (!stamp && postcopy_request_claimed(&b->map, offset));
+    }
+
+    QEMU_LOCK_GUARD(&u->stats_lock);
+    if (stamp) {
+        postcopy_latency_add(&u->stats.uffd_latency,
+                             get_clock() - (int64_t)(uintptr_t)stamp);
+    }
+    postcopy_count(for_vcpu ? &u->stats.pages_vcpu :
+                   stamp ? &u->stats.pages_userfaultfd :
+                   &u->stats.pages_background, 1);
+}
+
+int postcopy_userfault_place_discarded(MigrationIncomingState *mis,
+                                       RAMBlock *rb, void *host)
+{
+    QEMU_LOCK_GUARD(&postcopy_userfault.discard_lock);
+
+    if (ramblock_recv_bitmap_test(rb, host)) {
+        return 0;
+    }
+    return postcopy_place_page_zero(mis, host, rb);
+}
+
+/* ------------------------------------------------------------------------- */
+/* Start and stop */
+
+static OnOffAuto effective_policy(const PostcopyUserfault *u)
+{
+    return u->policy == ON_OFF_AUTO_AUTO ? kvm_userfault_policy() : u->policy;
+}
+
+static void block_free(gpointer data)
+{
+    PostcopyBlock *b = data;
+
+    postcopy_request_map_destroy(&b->map);
+    g_free(b);
+}
+
+static int block_add(RAMBlock *rb, void *opaque)
+{
+    PostcopyUserfault *u = opaque;
+    PostcopyBlock *b = g_new0(PostcopyBlock, 1);
+
+    b->rb = rb;
+    b->host = rb->host;
+    b->page_size = qemu_ram_pagesize(rb);
+    g_hash_table_insert(u->blocks, rb, b);
+    return postcopy_request_map_init(&b->map, rb->postcopy_length,
+                                     b->page_size) ? 0 : -ENOMEM;
+}
+
+static bool start_serving(PostcopyUserfault *u, Error **errp)
+{
+    if (!kvm_userfault_supported(errp)) {
+        return false;
+    }
+    if (qemu_target_page_size() != qemu_real_host_page_size()) {
+        error_setg(errp, "the guest's and the host's page size differ");
+        return false;
+    }
+    if (foreach_not_ignored_block(block_add, u)) {
+        error_setg(errp, "no memory for the bitmaps of requested pages");
+        return false;
+    }
+    u->queue = postcopy_request_queue_new(&request_ops, u);
+    WITH_QEMU_LOCK_GUARD(&u->mis->rp_mutex) {
+        channel_open_locked(u);
+    }
+    return kvm_userfault_start(&userfault_ops, u, errp);
+}
+
+/* All vCPUs have left, or none has come. */
+static void free_requests(PostcopyUserfault *u)
+{
+    g_clear_pointer(&u->queue, postcopy_request_queue_free);
+    g_clear_pointer(&u->blocks, g_hash_table_unref);
+}
+
+static void reset_service(PostcopyUserfault *u, MigrationIncomingState *mis)
+{
+    unsigned threads = MACHINE(qdev_get_machine())->smp.max_cpus;
+
+    free_requests(u);
+    postcopy_wait_table_free(u->waits);
+    qemu_vfree(u->vcpu);
+    g_clear_pointer(&u->reason, g_free);
+    memset(&u->stats, 0, sizeof(u->stats));
+
+    u->mis = mis;
+    u->nr_vcpus = threads;
+    u->vcpu = qemu_memalign(64, sizeof(*u->vcpu) * threads);
+    memset(u->vcpu, 0, sizeof(*u->vcpu) * threads);
+    u->waits = postcopy_wait_table_new(threads);
+    u->blocks = g_hash_table_new_full(NULL, NULL, NULL, block_free);
+    u->ever = true;
+}
+
+static void fall_back(PostcopyUserfault *u, Error *err)
+{
+    u->status = POSTCOPY_USERFAULT_STATUS_FALLBACK;
+    u->reason = g_strdup(error_get_pretty(err));
+    free_requests(u);
+    if (kvm_enabled()) {
+        warn_report("postcopy: KVM userfault is not used, userfaultfd serves "
+                    "the vCPUs: %s", u->reason);
+    }
+    error_free(err);
+}
+
+void postcopy_userfault_start(MigrationIncomingState *mis)
+{
+    PostcopyUserfault *u = &postcopy_userfault;
+    Error *err = NULL;
+
+    assert(bql_locked() && !u->running);
+    reset_service(u, mis);
+    u->running = true;
+    if (effective_policy(u) == ON_OFF_AUTO_OFF) {
+        u->status = POSTCOPY_USERFAULT_STATUS_OFF;
+    } else if (start_serving(u, &err)) {
+        u->status = POSTCOPY_USERFAULT_STATUS_ACTIVE;
+        qatomic_set(&u->serving, true);
+    } else {
+        fall_back(u, err);
+    }
+    trace_postcopy_userfault_start(PostcopyUserfaultStatus_str(u->status),
+                                   u->reason ?: "");
+}
+
+/* Get every vCPU out of vcpu_fault().  New ones leave at once. */
+static void wait_until_outside(PostcopyUserfault *u)
+{
+    unsigned i;
+
+    /* Pairs with the one in vcpu_fault(). */
+    smp_mb();
+    for (i = 0; i < u->nr_vcpus; i++) {
+        while (qatomic_load_acquire(&u->vcpu[i].inside)) {
+            postcopy_wait_wake_all(u->waits);
+            g_usleep(20);
+        }
+    }
+}
+
+void postcopy_userfault_stop(MigrationIncomingState *mis)
+{
+    PostcopyUserfault *u = &postcopy_userfault;
+
+    if (!u->running) {
+        return;
+    }
+    /*
+     * A thread without the BQL that gives up is about to exit the process,
+     * and a BQL holder may wait for a page that will not come.
+     */
+    if (!bql_locked() && mis->state == MIGRATION_STATUS_FAILED) {
+        return;
+    }
+    if (u->serving) {
+        WITH_QEMU_LOCK_GUARD(&mis->rp_mutex) {
+            u->channel_open = false;
+        }
+        {
+            BQL_LOCK_GUARD();
+            kvm_userfault_stop();
+        }
+        qatomic_set(&u->serving, false);
+        wait_until_outside(u);
+        u->status = POSTCOPY_USERFAULT_STATUS_FINISHED;
+        free_requests(u);
+    }
+    u->running = false;
+    trace_postcopy_userfault_stop(PostcopyUserfaultStatus_str(u->status));
+}

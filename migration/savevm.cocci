@@ -1,0 +1,35 @@
+// The postcopy userfault service over a broken channel.
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+//# rule include places 1 -- declares what the other rules call
+@@ @@
+ #include "postcopy-ram.h"
++#include "postcopy-userfault.h"
+
+//# rule pause places 1 -- no requests of vCPUs while the two sides find each other again
+@@
+symbol mis;
+@@
+ postcopy_pause_incoming(...)
+ {
+ ...
+ qemu_mutex_lock(&mis->rp_mutex);
++postcopy_userfault_pause_locked(mis);
+ ...
+ qemu_fclose(mis->to_src_file);
+ ...
+ }
+
+//# rule resume places 1 -- ask again for what vCPUs and the fault thread have asked for
+@@
+symbol mis;
+@@
+ loadvm_postcopy_handle_resume(...)
+ {
+ ...
+-migrate_send_rp_req_pages_pending(mis);
++if (!postcopy_userfault_resume(mis)) {
++    migrate_send_rp_req_pages_pending(mis);
++}
+ ...
+ }
