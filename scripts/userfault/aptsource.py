@@ -132,15 +132,16 @@ class PrivateApt:
         done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               universal_newlines=True, errors='replace', cwd=cwd,
                               env=environment, stdin=subprocess.DEVNULL, check=False)
-        bad = [line for line in done.stdout.splitlines()
-               if line.startswith(('E:', 'Err:', 'W: Failed'))]
-        if done.returncode or any(line.startswith(('Err:', 'W: Failed'))
-                                  for line in bad):
-            reason = bad[0] if bad else 'exit code %d' % done.returncode
+        # apt-get update exits 0 although an index could not be had.
+        failed = re.search(r'^(?:Err:\d+|W: Failed)[^\n]*(?:\n +[^\n]+)?', done.stdout, re.M)
+        fatal = re.search(r'^E: .*', done.stdout, re.M)
+        if done.returncode or failed:
+            reason = (failed or fatal).group(0) if failed or fatal \
+                else 'exit code %d' % done.returncode
             raise StepError('%s from %s failed (%s); check the network and the proxy '
                             'and run the same command again, or name local sources '
                             'with --qemu-source= and --kernel-source='
-                            % (what, self.mirror, reason))
+                            % (what, self.mirror, ' '.join(reason.split())))
         return done.stdout
 
     def update(self):

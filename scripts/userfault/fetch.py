@@ -80,10 +80,22 @@ def _store(component, label, source, message):
         pristine.store(label, source, message)
 
 
+def _read_or_none(top, name):
+    try:
+        return read(os.path.join(top, name))
+    except OSError:
+        return None
+
+
 def from_path(component, path):
     """A folder or tarball the user names; returns (key, version)."""
     path = os.path.abspath(path)
+    wrong = StepError('%s does not hold the source of %s'
+                      % (path, {'qemu': 'QEMU', 'linux': 'Linux'}[component]))
     if os.path.isdir(path):
+        # Before anything of it is copied.
+        if not version_of(component, lambda name: _read_or_none(path, name)):
+            raise wrong
         digest = _tree_hash(path)
     elif os.path.isfile(path):
         digest = sha256_file(path)
@@ -96,8 +108,7 @@ def from_path(component, path):
     version = version_of(component, lambda name: pristine.file_at(key, name))
     if not version:
         shutil.rmtree(pristine.repository(key))
-        raise StepError('%s does not hold the source of %s'
-                        % (path, {'qemu': 'QEMU', 'linux': 'Linux'}[component]))
+        raise wrong
     return key, version
 
 
