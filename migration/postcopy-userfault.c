@@ -354,10 +354,10 @@ static void fault_broken(PostcopyVcpu *v, uintptr_t page, int64_t start)
     postcopy_count(&v->stats.waits_broken, 1);
 }
 
-static void fault_served(PostcopyVcpu *v, int64_t start)
+static void fault_served(PostcopyVcpu *v, int64_t ns)
 {
     v->broken_page = 0;
-    postcopy_latency_add(&v->stats.latency, get_clock() - start);
+    postcopy_latency_add(&v->stats.latency, ns);
 }
 
 /* Sleep until the page is there (true) or the vCPU is kicked (false). */
@@ -389,7 +389,7 @@ static KVMUserfaultResult serve_fault(PostcopyUserfault *u, PostcopyVcpu *v,
                                       QemuPark *park)
 {
     uintptr_t page;
-    int64_t start;
+    int64_t start, ns;
     bool arrived;
 
     offset = QEMU_ALIGN_DOWN(offset, b->page_size);
@@ -410,13 +410,13 @@ static KVMUserfaultResult serve_fault(PostcopyUserfault *u, PostcopyVcpu *v,
 
     start = fault_start(v, page);
     arrived = wait_for_page(u, v, b, offset, park);
+    ns = get_clock() - start;
     if (arrived) {
-        fault_served(v, start);
+        fault_served(v, ns);
     } else {
         fault_broken(v, page, start);
     }
-    trace_postcopy_userfault_vcpu(b->rb->idstr, offset, arrived,
-                                  get_clock() - start);
+    trace_postcopy_userfault_vcpu(b->rb->idstr, offset, arrived, ns);
     return arrived ? KVM_USERFAULT_RETRY : KVM_USERFAULT_INTERRUPTED;
 }
 
