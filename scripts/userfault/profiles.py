@@ -20,16 +20,22 @@ COMMON = [
 PROFILES = {
     'small': COMMON + ['--disable-tools'],
     'server': COMMON + [
+        # Front ends and access.
         '--enable-tools', '--enable-vnc', '--enable-vnc-jpeg', '--enable-png',
-        '--enable-gnutls', '--enable-seccomp', '--enable-numa',
-        '--enable-linux-io-uring', '--enable-linux-aio', '--enable-cap-ng',
+        '--enable-gnutls', '--enable-keyring', '--enable-tpm',
+        # Host.
+        '--enable-seccomp', '--enable-cap-ng', '--enable-numa', '--enable-membarrier',
+        '--enable-malloc-trim', '--enable-hv-balloon', '--enable-multiprocess',
+        # Disks.
+        '--enable-linux-io-uring', '--enable-linux-aio', '--enable-replication',
+        '--enable-bzip2', '--enable-qcow1', '--enable-vdi', '--enable-vmdk',
+        '--enable-vhdx', '--enable-vpc', '--enable-vvfat', '--enable-qed',
+        '--enable-parallels',
+        # Devices.
         '--enable-vhost-kernel', '--enable-vhost-net', '--enable-vhost-user',
-        '--enable-vhost-vdpa', '--enable-vhost-crypto', '--enable-vhost-user-blk-server',
-        '--enable-usb-redir', '--enable-libusb', '--enable-zstd', '--enable-lzo',
-        '--enable-bzip2', '--enable-tpm', '--enable-keyring', '--enable-membarrier',
-        '--enable-malloc-trim', '--enable-coroutine-pool', '--enable-replication',
-        '--enable-live-block-migration', '--enable-qcow1', '--enable-vdi',
-        '--enable-vmdk', '--enable-vhdx', '--enable-vpc', '--enable-vvfat',
-        '--enable-multiprocess', '--enable-colo-proxy', '--enable-hv-balloon',
+        '--enable-vhost-vdpa', '--enable-vhost-crypto',
+        '--enable-vhost-user-blk-server', '--enable-usb-redir', '--enable-libusb',
+        # Migration.
+        '--enable-zstd', '--enable-colo-proxy',
     ],
 }

@@ -35,12 +35,14 @@ class Progress:
             self.report(now)
 
     def report(self, now):
-        text = '%s: %3.0f s, %d' % (self.what, now - self.start, self.done)
-        if self.total:
+        text = '%s: %3.0f s' % (self.what, now - self.start)
+        if self.done:
+            text += ', %d' % self.done
+        if self.done and self.total:
             percent = min(100 * self.done // self.total, 99)
             text += ' of %s%d steps (%d%%)' % ('' if self.done <= self.total else
                                                'about ', self.total, percent)
-        else:
+        elif self.done:
             text += ' steps'
         say(text)
 
