@@ -34,7 +34,8 @@ def _try(options, launcher):
             done = subprocess.run(
                 [launcher, '--accel', 'kvm', '--quiet', '--kernel', options.kernel,
                  '--qemu', options.qemu, '--results', results, '--time', '20',
-                 '--smp', '2', '--mem', '2', '--', os.path.join(HERE, 'kvm-trial')],
+                 '--smp', '2', '--mem', '2', '--boots', '1',
+                 '--', os.path.join(HERE, 'kvm-trial')],
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=LIMIT,
                 stdin=subprocess.DEVNULL, universal_newlines=True, errors='replace',
                 check=False)

@@ -8,6 +8,7 @@ to before the first instruction runs, so that nothing is lost.
 """
 
 import ctypes
+import glob
 import os
 import selectors
 import shlex
@@ -40,6 +41,14 @@ class MachineError(Exception):
 def _die_with_parent():
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setpgid(0, 0)
+
+
+def sweep():
+    """Remove the folders of launchers that were killed."""
+    for path in glob.glob('/tmp/testhost-[0-9]*-*'):
+        pid = path.split('-')[1]
+        if not os.path.isdir('/proc/' + pid) and os.stat(path).st_uid == os.getuid():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 class Job:
@@ -77,7 +86,8 @@ class Machine:
         self.control_rest = b''
         self.messages = []       # complete lines of the control port
         self.process = None
-        self.folder = tempfile.mkdtemp(prefix='testhost-', dir='/tmp')
+        sweep()
+        self.folder = tempfile.mkdtemp(prefix='testhost-%d-' % os.getpid(), dir='/tmp')
         self.started = None
 
     def _channel(self, name):
