@@ -26,7 +26,7 @@ import sys
 import deps
 import fetch
 import integrate
-from common import StepError, build_dir, load_config, main, save_config, say, timed
+from common import StepError, build_dir, main, save_config, say
 from profiles import PROFILES
 
 VALUES = {'--qemu-source': 'qemu_source', '--kernel-source': 'linux_source',
@@ -68,6 +68,10 @@ def parse(argv):
             config[name] = os.path.abspath(config[name])
             if not os.path.exists(config[name]):
                 raise StepError('%s: no such folder or tarball' % config[name])
+    if any(sign in build_dir() for sign in ' :\t\n'):
+        raise StepError('%s: neither QEMU nor Linux can be built below a folder with '
+                        'a space or colon in its name; choose another with BUILD='
+                        % build_dir())
     return config, once
 
 
