@@ -21,7 +21,6 @@ ${XDG_CACHE_HOME:-~/.cache}/qemu-kvm-userfault.
 """
 
 import os
-import sys
 
 import deps
 import fetch

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 
 from common import HERE, StepError, build_dir, main, read, say
 
