@@ -47,6 +47,57 @@ static void check_mapped_pages(enum mode mode)
     vm_destroy(&vm);
 }
 
+static void check_read_only_slot(void)
+{
+    struct subject s;
+    struct vcpu vcpu;
+    struct vm vm;
+
+    vm_create(&vm);
+    subject_init(&s, 8);
+    subject_set(&vm, &s, KVM_MEM_READONLY);
+    vcpu_create(&vm, &vcpu, MODE_FLAT);
+    for (unsigned long i = 0; i < 8; i++) {
+        expect_done(vcpu_access(&vcpu, ACCESS_READ, page_gpa(&s, i), 0));
+        bit_set(&s, i);
+    }
+    subject_set(&vm, &s, KVM_MEM_READONLY | KVM_MEM_USERFAULT);
+    for (unsigned long i = 0; i < 8; i++) {
+        expect_userfault(vcpu_access(&vcpu, ACCESS_READ, page_gpa(&s, i), 0),
+                         page_gpa(&s, i));
+    }
+    vcpu_destroy(&vcpu);
+    vm_destroy(&vm);
+}
+
+/* Half of the pages private, half shared. */
+static void check_guest_memfd_slot(void)
+{
+    struct subject s;
+    struct vcpu vcpu;
+    struct vm vm;
+    int gmem;
+
+    vm_create_typed(&vm, KVM_X86_SW_PROTECTED_VM);
+    subject_init(&s, 8);
+    gmem = gmem_create(&vm, &s);
+    make_private(&vm, s.gpa, 4 * PAGE);
+    vcpu_create(&vm, &vcpu, MODE_FLAT);
+    check(!gmem_set_raw(&vm, &s, 0, gmem, 0), "guest_memfd slot");
+    for (unsigned long i = 0; i < 8; i++) {
+        expect_done(vcpu_access(&vcpu, ACCESS_WRITE, page_gpa(&s, i), i));
+        bit_set(&s, i);
+    }
+    check(!gmem_set_raw(&vm, &s, KVM_MEM_USERFAULT, gmem, 0), "flag on");
+    for (unsigned long i = 0; i < 8; i++) {
+        expect_userfault(vcpu_access(&vcpu, ACCESS_READ, page_gpa(&s, i), 0),
+                         page_gpa(&s, i));
+    }
+    vcpu_destroy(&vcpu);
+    close(gmem);
+    vm_destroy(&vm);
+}
+
 /* A guest counter in the slot of the code, which is not filtered. */
 #define COUNTER_GPA (CODE_GPA + 0x8000)
 
@@ -114,6 +165,10 @@ int main(void)
     require_userfault();
     check_mapped_pages(MODE_FLAT);
     check_mapped_pages(MODE_PAGED);
+    check_read_only_slot();
+    if (has_gmem_vms()) {
+        check_guest_memfd_slot();
+    }
     for (int i = 0; i < 10; i++) {
         check_running_vcpu();
     }

@@ -461,17 +461,20 @@ struct outcome vcpu_access_patient(struct vcpu *vcpu, const struct subject *s,
     return vcpu_run_patient(vcpu, s);
 }
 
-void check_userfault_at(struct outcome o, uint64_t gpa, int line)
+void expect_userfault_at(const char *file, int line, struct outcome o,
+                         uint64_t gpa)
 {
-    check(o.kind == USERFAULT, "line %d: %s", line, outcome_text(o));
-    check(o.fault.gpa == gpa, "line %d: %s instead of 0x%llx", line,
-          outcome_text(o), (unsigned long long)gpa);
-    check(o.fault.size == PAGE, "line %d: %s", line, outcome_text(o));
+    if (o.kind != USERFAULT || o.fault.gpa != gpa || o.fault.size != PAGE) {
+        fail_at(file, line, "userfault exit", "%s; the page is 0x%llx",
+                outcome_text(o), (unsigned long long)gpa);
+    }
 }
 
-void check_done(struct outcome o, int line)
+void expect_done_at(const char *file, int line, struct outcome o)
 {
-    check(o.kind == DONE, "line %d: %s", line, outcome_text(o));
+    if (o.kind != DONE) {
+        fail_at(file, line, "access done", "%s", outcome_text(o));
+    }
 }
 
 int msr_set_raw(struct vcpu *vcpu, uint32_t index, uint64_t value)

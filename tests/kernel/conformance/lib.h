@@ -164,14 +164,26 @@ struct outcome vcpu_access_patient(struct vcpu *vcpu, const struct subject *s,
                                    uint8_t value);
 struct outcome vcpu_run_patient(struct vcpu *vcpu, const struct subject *s);
 
-void check_userfault_at(struct outcome o, uint64_t gpa, int line);
-void check_done(struct outcome o, int line);
-#define expect_userfault(o, gpa) check_userfault_at(o, gpa, __LINE__)
-#define expect_done(o) check_done(o, __LINE__)
+/* The run ended with an exit for exactly this page; with the access done. */
+#define expect_userfault(o, gpa) \
+    expect_userfault_at(__FILE__, __LINE__, o, gpa)
+#define expect_done(o) expect_done_at(__FILE__, __LINE__, o)
+void expect_userfault_at(const char *file, int line, struct outcome o,
+                         uint64_t gpa);
+void expect_done_at(const char *file, int line, struct outcome o);
 const char *outcome_text(struct outcome o);
 
 /* A value of the VM's binary statistics; -1 if there is none of that name. */
 long vm_stat(struct vm *vm, const char *name);
+
+/* A guest_memfd for the whole subject; skips where there is none. */
+int gmem_create(struct vm *vm, const struct subject *s);
+/* subject_set_raw() for a slot of guest_memfd. */
+int gmem_set_raw(struct vm *vm, const struct subject *s, uint32_t flags,
+                 int gmem, uint64_t offset);
+void make_private(struct vm *vm, uint64_t gpa, uint64_t size);
+/* Does the kernel have VMs with guest_memfd that need no special hardware? */
+bool has_gmem_vms(void);
 
 int msr_set_raw(struct vcpu *vcpu, uint32_t index, uint64_t value);
 

@@ -63,7 +63,7 @@ identifier dest, src;
 +	dest->userfault = src->userfault;
 	dest->id = src->id;
 
-//# rule gmem_bind places 1 -- a slot that replaces one with other flags takes over its binding
+//# rule gmem_bind places 1 -- a slot that replaces one with other flags must keep its file
 @@
 identifier mem;
 expression kvm, new;
@@ -76,17 +76,28 @@ __kvm_set_memory_region(...)
 	...>
 }
 
-//# rule gmem_unbind places 1 -- and gives it back if it fails to
+//# rule gmem_unbind places 1 -- and has no binding of its own to lose
 @@
-identifier kvm;
 expression new;
 @@
-__kvm_set_memory_region(struct kvm *kvm, ...)
+__kvm_set_memory_region(...)
 {
 	<...
 -	kvm_gmem_unbind(new)
-+	kvm_userfault_gmem_unbind(kvm, old, new, change)
++	kvm_userfault_gmem_unbind(new, change)
 	...>
+}
+
+//# rule gmem_rebind places 1 -- before it takes over, when nothing can fail any more
+@@
+identifier kvm, old, new;
+@@
+kvm_update_flags_memslot(struct kvm *kvm, struct kvm_memory_slot *old,
+			 struct kvm_memory_slot *new)
+{
++	kvm_userfault_gmem_rebind(new);
+	kvm_replace_memslot(kvm, old, new);
+	...
 }
 
 //# rule own_access places 1 -- for the tests only: the one place that all of KVM's own accesses pass

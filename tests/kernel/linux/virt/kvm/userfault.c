@@ -57,8 +57,7 @@ static_assert(!(KVM_MEMORY_EXIT_FLAG_USERFAULT &
 int kvm_userfault_check_region(struct kvm *kvm,
 			       const struct kvm_userspace_memory_region2 *mem)
 {
-	unsigned long addr = (unsigned long)mem->userfault_bitmap;
-	unsigned long bytes;
+	unsigned long bytes, addr;
 
 	if (!(mem->flags & KVM_MEM_USERFAULT) || !mem->memory_size)
 		return 0;
@@ -67,10 +66,13 @@ int kvm_userfault_check_region(struct kvm *kvm,
 	if (kvm_userfault_broken(KVM_USERFAULT_CHECKS_POINTER))
 		return 0;
 
+	if (mem->userfault_bitmap > ULONG_MAX)
+		return -EINVAL;
+
+	addr = mem->userfault_bitmap;
 	bytes = BITS_TO_LONGS(mem->memory_size >> PAGE_SHIFT) * sizeof(long);
 
-	if (mem->userfault_bitmap != (unsigned long)mem->userfault_bitmap ||
-	    addr != untagged_addr(addr) ||
+	if (addr != untagged_addr(addr) ||
 	    !access_ok((void __user *)addr, bytes))
 		return -EINVAL;
 
@@ -167,4 +169,7 @@ int kvm_userfault_test_page(struct kvm_vcpu *vcpu,
 void kvm_userfault_prepare_exit(struct kvm_vcpu *vcpu)
 {
 	vcpu->run->memory_fault.flags |= KVM_MEMORY_EXIT_FLAG_USERFAULT;
+
+	if (kvm_userfault_broken(KVM_USERFAULT_PRIVATE))
+		vcpu->run->memory_fault.flags &= ~KVM_MEMORY_EXIT_FLAG_PRIVATE;
 }

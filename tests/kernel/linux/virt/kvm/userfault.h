@@ -13,50 +13,50 @@
 #include "kvm_mm.h"
 
 #if defined(CONFIG_KVM_USERFAULT) && defined(CONFIG_KVM_PRIVATE_MEM)
-int kvm_gmem_rebind(struct kvm *kvm, struct kvm_memory_slot *old,
-		    struct kvm_memory_slot *new, unsigned int fd, u64 offset);
-void kvm_gmem_rebind_undo(struct kvm *kvm, struct kvm_memory_slot *old,
-			  struct kvm_memory_slot *new);
+int kvm_gmem_adopt(const struct kvm_memory_slot *old,
+		   struct kvm_memory_slot *new, unsigned int fd, u64 offset);
+void kvm_gmem_rebind(struct kvm_memory_slot *new);
 #else
-static inline int kvm_gmem_rebind(struct kvm *kvm, struct kvm_memory_slot *old,
-				  struct kvm_memory_slot *new, unsigned int fd,
-				  u64 offset)
+static inline int kvm_gmem_adopt(const struct kvm_memory_slot *old,
+				 struct kvm_memory_slot *new, unsigned int fd,
+				 u64 offset)
 {
 	return -EINVAL;
 }
 
-static inline void kvm_gmem_rebind_undo(struct kvm *kvm,
-					struct kvm_memory_slot *old,
-					struct kvm_memory_slot *new)
+static inline void kvm_gmem_rebind(struct kvm_memory_slot *new)
 {
 }
 #endif
 
-/* kvm_gmem_bind(), also for a slot that replaces one with other flags. */
+/* kvm_gmem_bind(); a slot that replaces one with other flags is bound later. */
 static inline int
-kvm_userfault_gmem_bind(struct kvm *kvm, struct kvm_memory_slot *old,
+kvm_userfault_gmem_bind(struct kvm *kvm, const struct kvm_memory_slot *old,
 			struct kvm_memory_slot *new,
 			const struct kvm_userspace_memory_region2 *mem,
 			enum kvm_mr_change change)
 {
 	if (change == KVM_MR_FLAGS_ONLY)
-		return kvm_gmem_rebind(kvm, old, new, mem->guest_memfd,
-				       mem->guest_memfd_offset);
+		return kvm_gmem_adopt(old, new, mem->guest_memfd,
+				      mem->guest_memfd_offset);
 
 	return kvm_gmem_bind(kvm, new, mem->guest_memfd,
 			     mem->guest_memfd_offset);
 }
 
-/* kvm_gmem_unbind(), also for a slot that failed to replace another. */
-static inline void
-kvm_userfault_gmem_unbind(struct kvm *kvm, struct kvm_memory_slot *old,
-			  struct kvm_memory_slot *new,
-			  enum kvm_mr_change change)
+/* kvm_gmem_unbind() for a slot that did not become active. */
+static inline void kvm_userfault_gmem_unbind(struct kvm_memory_slot *new,
+					     enum kvm_mr_change change)
 {
-	if (change == KVM_MR_FLAGS_ONLY)
-		kvm_gmem_rebind_undo(kvm, old, new);
-	else
+	if (change != KVM_MR_FLAGS_ONLY)
 		kvm_gmem_unbind(new);
+}
+
+/* Bind a slot that replaces one with other flags, just before it is active. */
+static inline void kvm_userfault_gmem_rebind(struct kvm_memory_slot *new)
+{
+	if (new->flags & KVM_MEM_GUEST_MEMFD)
+		kvm_gmem_rebind(new);
 }
 
 #endif /* __KVM_USERFAULT_H */

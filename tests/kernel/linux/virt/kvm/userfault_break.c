@@ -27,7 +27,6 @@ bool kvm_userfault_broken(enum kvm_userfault_promise promise)
 {
 	return READ_ONCE(userfault_break) == promise;
 }
-EXPORT_SYMBOL_GPL(kvm_userfault_broken);
 
 /*
  * Promise 7 broken: having seen a bit set, KVM believes once more that it is.

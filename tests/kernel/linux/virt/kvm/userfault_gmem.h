@@ -17,14 +17,19 @@
  *
  * (*) is no error: both slots describe the same pages of the same file.  It is
  * what kvm_gmem_is_bound() adds to a plain comparison.  The bound slot may be
- * looked at because whoever replaces it waits for the grace period before it
- * frees it, on success as on failure.
+ * looked at because the old one is freed only after the grace period, and the
+ * new one is not freed any more once it is bound.
  *
- * Threads, locks: as above; kvm->slots_lock, then the invalidate lock of the
+ * Whoever punches a hole finds slots through the bindings and zaps their
+ * mappings, so a slot is bound only when its arch part is complete.
+ *
+ * Threads: as above.
+ * Locks: kvm->slots_lock, kvm->slots_arch_lock, then the invalidate lock of the
  * file's mapping.
  * Ownership: the binding owns nothing.
  * Orderings: xa_store_range() publishes the complete new slot.
- * Failure: the old binding stays.
+ * Failure: a request that names another file or offset is refused before
+ * anything has changed; after that nothing can fail.
  */
 #ifndef __KVM_USERFAULT_GMEM_H
 #define __KVM_USERFAULT_GMEM_H
@@ -46,56 +51,18 @@ static bool kvm_gmem_is_bound(struct kvm_gmem *gmem, pgoff_t index,
 	       bound->gmem.pgoff == slot->gmem.pgoff;
 }
 
-static int kvm_gmem_store_binding(struct file *file,
-				  struct kvm_memory_slot *slot)
-{
-	struct kvm_gmem *gmem = file->private_data;
-	pgoff_t start = slot->gmem.pgoff;
-	int r;
-
-	filemap_invalidate_lock(file->f_mapping);
-	r = xa_err(xa_store_range(&gmem->bindings, start,
-				  start + slot->npages - 1, slot, GFP_KERNEL));
-	filemap_invalidate_unlock(file->f_mapping);
-
-	return r;
-}
-
 /**
- * kvm_gmem_rebind_undo - give the binding back after a failed replacement
- * @kvm: the VM
- * @old: the slot that stays active
- * @new: the slot that took over its binding and is about to be freed
- *
- * Context: kvm->slots_lock held; sleeps.
- */
-void kvm_gmem_rebind_undo(struct kvm *kvm, struct kvm_memory_slot *old,
-			  struct kvm_memory_slot *new)
-{
-	/*
-	 * The slot's entries exist, storing to them allocates nothing.  The
-	 * file cannot go away: its release needs slots_lock.
-	 */
-	if (new->gmem.file)
-		kvm_gmem_store_binding(new->gmem.file, old);
-
-	/* kvm_gmem_is_bound() may be looking at @new. */
-	synchronize_srcu_expedited(&kvm->srcu);
-}
-
-/**
- * kvm_gmem_rebind - let a slot take over the binding of the one it replaces
- * @kvm: the VM
+ * kvm_gmem_adopt - check and note the file of a slot that replaces another
  * @old: the active slot
  * @new: its replacement, same range, not yet active
  * @fd: guest_memfd of the request; must be the one @old is bound to
  * @offset: offset of the request in bytes; must be the one @old is bound at
  *
- * Context: kvm->slots_lock held; sleeps.
- * Return: 0, -EBADF, -EINVAL or -ENOMEM.
+ * Context: kvm->slots_lock held.
+ * Return: 0, -EBADF or -EINVAL.
  */
-int kvm_gmem_rebind(struct kvm *kvm, struct kvm_memory_slot *old,
-		    struct kvm_memory_slot *new, unsigned int fd, u64 offset)
+int kvm_gmem_adopt(const struct kvm_memory_slot *old,
+		   struct kvm_memory_slot *new, unsigned int fd, u64 offset)
 {
 	struct file *file = fget(fd);
 	int r = -EINVAL;
@@ -106,13 +73,35 @@ int kvm_gmem_rebind(struct kvm *kvm, struct kvm_memory_slot *old,
 	if (file == old->gmem.file && offset >> PAGE_SHIFT == old->gmem.pgoff) {
 		WRITE_ONCE(new->gmem.file, file);
 		new->gmem.pgoff = old->gmem.pgoff;
-		r = kvm_gmem_store_binding(file, new);
-		if (r)
-			kvm_gmem_rebind_undo(kvm, old, new);
+		r = 0;
 	}
 
 	fput(file);
 	return r;
+}
+
+/**
+ * kvm_gmem_rebind - let a slot take over the binding of the one it replaces
+ * @new: the replacement: adopted, complete, about to become active
+ *
+ * The file cannot go away, closed or not: its release needs slots_lock.
+ *
+ * Context: kvm->slots_lock and kvm->slots_arch_lock held; sleeps.
+ */
+void kvm_gmem_rebind(struct kvm_memory_slot *new)
+{
+	struct file *file = new->gmem.file;
+	struct kvm_gmem *gmem = file->private_data;
+	pgoff_t start = new->gmem.pgoff;
+	void *r;
+
+	filemap_invalidate_lock(file->f_mapping);
+	r = xa_store_range(&gmem->bindings, start, start + new->npages - 1, new,
+			   GFP_KERNEL);
+	filemap_invalidate_unlock(file->f_mapping);
+
+	/* The same range was stored before, so there is nothing to allocate. */
+	WARN_ON_ONCE(xa_is_err(r));
 }
 #else
 static bool kvm_gmem_is_bound(struct kvm_gmem *gmem, pgoff_t index,

@@ -74,6 +74,17 @@ static bool kvm_mmu_userfault_async_first(struct kvm_vcpu *vcpu,
 	return false;
 }
 
+/* Promises 13 to 15 broken: some kinds of faults do not look at the bitmap. */
+static bool kvm_mmu_userfault_overlooked(const struct kvm_page_fault *fault)
+{
+	return (fault->prefetch &&
+		kvm_userfault_broken(KVM_USERFAULT_PREFAULT)) ||
+	       (fault->slot->as_id &&
+		kvm_userfault_broken(KVM_USERFAULT_ADDRESS_SPACES)) ||
+	       (fault->slot->flags & KVM_MEM_READONLY && fault->write &&
+		kvm_userfault_broken(KVM_USERFAULT_READ_ONLY));
+}
+
 /**
  * kvm_mmu_userfault - let the bitmap of the slot decide about a page fault
  * @vcpu: the faulting vCPU
@@ -96,7 +107,8 @@ int kvm_mmu_userfault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	if (likely(!kvm_userfault_enabled(fault->slot)))
 		return RET_PF_CONTINUE;
 
-	if (kvm_mmu_userfault_async_first(vcpu, fault))
+	if (kvm_mmu_userfault_async_first(vcpu, fault) ||
+	    kvm_mmu_userfault_overlooked(fault))
 		return RET_PF_CONTINUE;
 
 	r = kvm_userfault_test_page(vcpu, fault->slot, fault->gfn);

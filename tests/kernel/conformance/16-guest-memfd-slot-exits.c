@@ -1,8 +1,10 @@
 /* Do private and shared pages of a guest_memfd slot exit, also switched live? */
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Slots of guest_memfd cannot be changed otherwise.  Switched with a vCPU that
- * uses private memory all the time, it must never see an error.
+ * Promise 16.  The two flags of the exit come together.  Slots of guest_memfd
+ * cannot be changed otherwise: switched with a vCPU that uses private memory all
+ * the time, it must never see an error.  That mappings go is asked in the program
+ * of promise 4.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -12,46 +14,23 @@
 
 #define PAGES 16
 #define PRIVATE_PAGES 8             /* the first half */
-#define GMEM KVM_MEM_GUEST_MEMFD
 #define UF KVM_MEM_USERFAULT
 
 static int guest_memfd;
 
-static int set_gmem_raw(struct vm *vm, const struct subject *s, uint32_t flags,
-                        uint64_t offset)
-{
-    struct region2 region = subject_region(s, flags | GMEM);
-
-    region.guest_memfd = guest_memfd;
-    region.guest_memfd_offset = offset;
-    return region2_raw(vm, &region);
-}
-
 static void set_gmem(struct vm *vm, const struct subject *s, uint32_t flags)
 {
-    int ret = set_gmem_raw(vm, s, flags, 0);
+    int ret = gmem_set_raw(vm, s, flags, guest_memfd, 0);
 
     check(!ret, "guest_memfd slot with flags 0x%x: %s", flags, strerror(-ret));
 }
 
 static void setup(struct vm *vm, struct subject *s, struct vcpu *vcpu)
 {
-    struct create_guest_memfd create = { .size = PAGES * PAGE };
-    struct memory_attributes attributes;
-    int ret;
-
     vm_create_typed(vm, KVM_X86_SW_PROTECTED_VM);
-    guest_memfd = ioctl(vm->fd, GUEST_MEMFD_IOCTL, &create);
-    if (guest_memfd < 0) {
-        skip("no guest_memfd: %s", strerror(errno));
-    }
     subject_init(s, PAGES);
-    attributes = (struct memory_attributes) {
-        .address = s->gpa, .size = PRIVATE_PAGES * PAGE,
-        .attributes = MEMORY_ATTRIBUTE_PRIVATE,
-    };
-    ret = vm_ioctl_raw(vm, MEMORY_ATTRIBUTES_IOCTL, &attributes);
-    check(!ret, "private memory: %s", strerror(-ret));
+    guest_memfd = gmem_create(vm, s);
+    make_private(vm, s->gpa, PRIVATE_PAGES * PAGE);
     vcpu_create(vm, vcpu, MODE_FLAT);
 }
 
@@ -94,7 +73,7 @@ static void check_exits(void)
 
     /* Repeated: nothing to change.  With another file offset: refused. */
     set_gmem(&vm, &s, UF);
-    check(set_gmem_raw(&vm, &s, 0, PAGE) == -EINVAL,
+    check(gmem_set_raw(&vm, &s, 0, guest_memfd, PAGE) == -EINVAL,
           "the offset may not change with the flag");
     expect_exit(&vcpu, &s, 3);
 
@@ -151,16 +130,10 @@ static void check_switching_under_load(void)
 
 int main(void)
 {
-    struct vm vm;
-    int types;
-
     require_userfault();
-    vm_create(&vm);
-    types = ioctl(vm.kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_VM_TYPES);
-    if (types < 0 || !(types & 1 << KVM_X86_SW_PROTECTED_VM)) {
-        skip("kernel has no VM type with guest_memfd that needs no hardware");
+    if (!has_gmem_vms()) {
+        skip("kernel has no VMs with guest_memfd that need no special hardware");
     }
-    vm_destroy(&vm);
     check_exits();
     check_switching_under_load();
     return EXIT_PASS;

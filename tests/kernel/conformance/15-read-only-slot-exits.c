@@ -1,8 +1,8 @@
 /* Do pages of a read-only slot exit, on reads and on writes? */
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ROM is migrated, too.  With its bit set a page exits whatever the access is;
- * with the bit clear it is a read-only page as ever: writes are MMIO.
+ * Promise 15.  ROM is migrated, too.  With its bit set a page exits whatever the
+ * access is; with the bit clear it is read-only as ever: writes are MMIO.
  */
 #include "lib.h"
 

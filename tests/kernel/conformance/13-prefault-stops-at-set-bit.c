@@ -1,8 +1,8 @@
 /* Does KVM_PRE_FAULT_MEMORY stop at a page whose bit is set? */
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * It maps the pages before that one and fails there with EFAULT; the page still
- * exits when the vCPU comes to it.
+ * Promise 13.  It maps the pages before that one and fails there with EFAULT;
+ * the page still exits when the vCPU comes to it.
  */
 #include <sys/ioctl.h>
 

@@ -1,8 +1,8 @@
 /* Are the slots of system management mode filtered by their own bitmap? */
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The two address spaces have the same page at the same address, with the bit
- * set in one of them: the exit depends on where the vCPU is.
+ * Promise 14.  The two address spaces have the same page at the same address,
+ * with the bit set in one of them: the exit depends on where the vCPU is.
  */
 #include <sys/ioctl.h>
 

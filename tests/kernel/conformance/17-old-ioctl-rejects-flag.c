@@ -1,8 +1,8 @@
 /* Does only KVM_SET_USER_MEMORY_REGION2 take the flag? */
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The older ioctl has no room for the address of a bitmap: with the flag it
- * fails and changes nothing.
+ * Promise 17.  The older ioctl has no room for the address of a bitmap: with the
+ * flag it fails and changes nothing.
  */
 #include "lib.h"
 
