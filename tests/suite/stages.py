@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The stages that need KVM userfault; each is a function of a Context.
+
+They run where the driver runs: in the test host, or on a machine whose own
+KVM has the feature.
+"""
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import process
+import qtests
+
+HERE = Path(__file__).resolve().parent
+TESTS = HERE.parent
+CONFORMANCE = TESTS / 'kernel' / 'conformance'
+PARAMETER = Path('/sys/module/kvm/parameters/userfault_break')
+# Seconds on an idle machine, times the measured speed.
+PROGRAM_LIMIT, MATRIX_LIMIT, CASE_LIMIT, DEMO_LIMIT = 60, 900, 300, 300
+NOMINAL_SPEED = 0.05        # seconds of measure_speed()'s loop that count as 1
+
+
+def measure_speed():
+    """How many times slower than nominal this machine is now; at least 1."""
+    start = time.monotonic()
+    sum(i * i for i in range(100000))
+    return max((time.monotonic() - start) / NOMINAL_SPEED, 1.0)
+
+
+class Context:
+    """What every stage needs."""
+
+    def __init__(self, events, build, results, full):
+        self.events = events
+        self.build = Path(build)
+        self.results = Path(results)
+        self.full = full
+        self.speed = measure_speed()
+        self.only = None            # regular expression, set by the driver
+
+    def qemu(self):
+        return Path(os.environ.get('USERFAULT_QEMU') or
+                    self.build / 'qemu-build' / 'qemu-system-x86_64')
+
+    def qtest(self, name):
+        return self.build / 'qemu-build' / 'tests' / 'qtest' / name
+
+    def folder(self, name):
+        path = self.results / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def wanted(self, stage, test):
+        return (self.events.wanted(stage, test)
+                and (not self.only or self.only.search(f'{stage}: {test}')))
+
+    def one(self, stage, test, function):
+        """Run one test: @function returns (outcome, reason)."""
+        if not self.wanted(stage, test):
+            return
+        self.events.begin(stage, test)
+        try:
+            self.events.end(*function())
+        except OSError as error:
+            self.events.end('fail', f'{type(error).__name__}: {error}')
+
+
+def break_promise(number):
+    """Have the kernel break a promise, 0 for none."""
+    PARAMETER.write_text(f'{number}\n')
+
+
+# --- the kernel -----------------------------------------------------------------
+
+PROGRAM_LINE = re.compile(r'^(ok|not ok|skip) +(\S+) *(.*)')
+PROGRAM_OUTCOMES = {'ok': 'pass', 'not ok': 'fail', 'skip': 'skip'}
+
+
+def run_program(context, name):
+    done = process.run([CONFORMANCE / 'run', context.build / 'conformance', name],
+                       PROGRAM_LIMIT * context.speed,
+                       context.folder('conformance') / f'{name}.log')
+    for line in done.lines:
+        found = PROGRAM_LINE.match(line)
+        if found and found.group(2) == name:
+            return PROGRAM_OUTCOMES[found.group(1)], found.group(3)
+    return 'fail', f'{done.how_it_ended()}: {done.last()}'
+
+
+def conformance(context):
+    """Does the kernel keep its promises?"""
+    for source in sorted(CONFORMANCE.glob('[0-9][0-9]-*.c')):
+        context.one('conformance', source.stem,
+                    lambda name=source.stem: run_program(context, name))
+
+
+MATRIX_LINE = re.compile(r'^(promise \d+ broken|nothing broken): (.*)$')
+
+
+def judge_matrix_line(what, text):
+    """(outcome, reason) of a line of the matrix."""
+    if what == 'nothing broken':
+        good = re.fullmatch(r'[1-9]\d* passed, 0 failed, 0 skipped', text)
+    else:
+        good = text.endswith('- ok')
+    return ('pass', '') if good else ('fail', text)
+
+
+def matrix(context):
+    """Does exactly the program of a promise notice that it is broken?"""
+    if not context.wanted('matrix', 'promises'):
+        return
+    context.events.begin('matrix', 'promises')
+    if not os.access(PARAMETER, os.W_OK):
+        context.events.end('skip', 'this kernel cannot break its promises')
+        return
+    seen = []
+
+    def on_line(line):
+        found = MATRIX_LINE.match(line)
+        if found:
+            seen.append(found.group(1))
+            context.events.end(*judge_matrix_line(*found.groups()),
+                               test=found.group(1))
+            context.events.begin('matrix', 'what comes after ' + found.group(1))
+
+    done = process.run([CONFORMANCE / 'mutation-matrix',
+                        context.build / 'conformance'],
+                       MATRIX_LIMIT * context.speed,
+                       context.folder('conformance') / 'matrix.log', on_line)
+    break_promise(0)
+    good = done.status == 0 and 'nothing broken' in seen
+    context.events.end('pass' if good else 'fail',
+                       '' if good else f'{done.how_it_ended()}: {done.last()}',
+                       test='verdict')
+
+
+# --- QEMU's own tests -----------------------------------------------------------
+
+POSTCOPY = '/x86_64/migration/postcopy/'
+
+
+def qemu_tests(context, policy):
+    stage = f'qemu-{policy}'
+    program = qtests.Program(
+        context.qtest('migration-test'), context.folder(stage), policy=policy,
+        arguments=['--full'], limit=CASE_LIMIT * context.speed,
+        env={'QTEST_QEMU_BINARY': str(HERE / 'wrapper' / 'qemu-system-x86_64'),
+             'USERFAULT_QEMU': str(context.qemu())})
+    cases = qtests.list_cases(program.path, POSTCOPY, ['--full'], program.env,
+                              program.results / 'list.log')
+    if not cases:
+        context.one(stage, 'list', lambda: (
+            'fail', "migration-test has no postcopy cases here (list.log)"))
+    for case in cases:
+        context.one(stage, qtests.short_name(case),
+                    lambda case=case: program.run(case))
+    if cases and not any('/tls' in case for case in cases):
+        context.one(stage, '/migration/postcopy/*/tls*', lambda: (
+            'skip', 'this QEMU is built without TLS (GnuTLS)'))
+
+
+def qemu_on(context):
+    """QEMU's own postcopy tests, vCPU faults through KVM userfault"""
+    qemu_tests(context, 'on')
+
+
+def qemu_off(context):
+    """QEMU's own postcopy tests, all faults through userfaultfd"""
+    qemu_tests(context, 'off')
+
+
+# --- the project's own qtest ----------------------------------------------------
+
+def userfault(context):
+    """The project's own qtest cases; those that need a kernel without KVM
+    userfault have the kernel break a promise."""
+    program = qtests.Program(
+        context.qtest('userfault-test'), context.folder('userfault'),
+        limit=CASE_LIMIT * context.speed,
+        env={'QTEST_QEMU_BINARY': str(context.qemu()),
+             'USERFAULT_SPEED': f'{context.speed:.1f}'})
+    cases = qtests.list_cases(program.path, '/x86_64/userfault/', [], program.env,
+                              program.results / 'list.log')
+    if not cases:
+        context.one('userfault', 'list', lambda: (
+            'fail', 'userfault-test has no cases here (list.log)'))
+    for case in cases:
+        context.one('userfault', qtests.short_name(case),
+                    lambda case=case: program.run(case))
+        if os.access(PARAMETER, os.W_OK):
+            break_promise(0)        # a case that died could not
+
+
+# --- migrations of a guest that verifies its memory -----------------------------
+
+def read_demo(path):
+    """The results of a demonstration, [] if there are none."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return []
+
+
+def judge_run(result, policy):
+    """What is wrong with one run of the demonstration, or ''."""
+    counters = result['counters']
+    taken = counters['exits'] and counters['pages-vcpu']
+    if result['guest_errors'] or not result['guest_verified']:
+        return (f'the guest saw {result["guest_errors"]} wrong pages, verified '
+                f'{result["guest_verified"]}')
+    if result['userfault'] != policy:
+        return f'ran with userfault={result["userfault"]}'
+    if policy == 'on' and not (counters['status'] == 'finished' and taken):
+        return (f'status {counters["status"]}, {counters["exits"]} exits, '
+                f'{counters["pages-vcpu"]} pages by them')
+    if policy == 'off' and (counters['status'] != 'off' or taken):
+        return f'status {counters["status"]}, {counters["exits"]} exits'
+    if policy == 'off' and not counters['pages-userfaultfd']:
+        return 'userfaultfd served no page'
+    return ''
+
+
+def judge_demo(done, path, order):
+    results = read_demo(path)
+    if done.status != 0:
+        return 'fail', f'{done.how_it_ended()}: {done.last("FAILED")}'
+    if len(results) != len(order):
+        return 'fail', f'{len(results)} results instead of {len(order)}'
+    for result, policy in zip(results, order):
+        wrong = judge_run(result, policy)
+        if wrong:
+            return 'fail', f'{len(results)} runs, userfault={policy}: {wrong}'
+    return 'pass', ''
+
+
+def run_demo(context, name, repeat):
+    folder = context.folder(name)
+    path = folder / 'demo.json'
+    if path.exists():
+        path.unlink()
+    done = process.run(
+        [TESTS / 'demo' / 'drive', '--view', 'plain', '--repeat', repeat,
+         '--results', folder], DEMO_LIMIT * repeat * context.speed,
+        folder / 'drive.log')
+    return judge_demo(done, path, ['on', 'off'] * repeat)
+
+
+def demo(context):
+    """One pair of migrations of a guest that verifies its memory"""
+    context.one('demo', 'a migration with and one without',
+                lambda: run_demo(context, 'demo', 1))
+
+
+def demo20(context):
+    """The pair twenty times; only with --full"""
+    context.one('demo20', 'twenty pairs',
+                lambda: run_demo(context, 'demo20', 20))
+
+
+STAGES = {'conformance': conformance, 'matrix': matrix, 'userfault': userfault,
+          'qemu-on': qemu_on, 'qemu-off': qemu_off, 'demo': demo}
+FULL_STAGES = dict(STAGES, demo20=demo20)

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Does the runner call red what is red, and count what ran?"""
+
+import io
+import json
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+sys.dont_write_bytecode = True
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import native                                               # noqa: E402
+import process                                              # noqa: E402
+import qtests                                               # noqa: E402
+import stages                                               # noqa: E402
+from results import Events, Listener, Report, Result        # noqa: E402
+
+CASE = '/x86_64/migration/postcopy/plain'
+
+
+class Summary(unittest.TestCase):
+    def setUp(self):
+        self.report = Report(io.StringIO())
+
+    def finish(self, *outcomes):
+        for number, outcome in enumerate(outcomes):
+            self.report.add(Result('stage', f'test {number}', outcome, 'why'))
+        code = self.report.finish()
+        return code, self.report.stream.getvalue().splitlines()
+
+    def test_all_passed_is_green(self):
+        code, lines = self.finish('pass', 'pass')
+        self.assertEqual((code, lines[-1]), (0, '2 passed, 0 failed, 0 skipped'))
+
+    def test_one_failure_is_red_and_has_its_line(self):
+        code, lines = self.finish('pass', 'fail')
+        self.assertEqual((code, lines[-1]), (1, '1 passed, 1 failed, 0 skipped'))
+        self.assertIn('FAILED  stage: test 1: why', lines)
+
+    def test_hang_is_red_under_another_name(self):
+        code, lines = self.finish('pass', 'hang')
+        self.assertEqual((code, lines[-1]), (1, '1 passed, 1 failed, 0 skipped'))
+        self.assertIn('HUNG    stage: test 1: why', lines)
+
+    def test_skip_has_its_line(self):
+        code, lines = self.finish('pass', 'skip')
+        self.assertEqual((code, lines[-1]), (0, '1 passed, 0 failed, 1 skipped'))
+        self.assertIn('skipped stage: test 1: why', lines)
+
+    def test_nothing_ran_is_red(self):
+        self.assertEqual(self.finish()[0], 1)
+        self.assertEqual(self.finish('skip')[0], 1)
+
+    def test_reason_stays_on_one_line(self):
+        self.assertEqual(Result('s', 't', 'fail', 'a\nb').reason, 'a b')
+        self.assertEqual(Result('s', 't', 'fail').reason, 'no reason given')
+
+
+class Protocol(unittest.TestCase):
+    def test_events_arrive_as_results(self):
+        pipe = io.StringIO()
+        events = Events(pipe)
+        events.begin('stage', 'test')
+        events.end('fail', 'two\nlines')
+        events.begin('stage', 'next')
+        report = Report(io.StringIO())
+        listener = Listener(report)
+        for line in pipe.getvalue().splitlines():
+            self.assertTrue(listener.feed(line))
+        self.assertEqual([(r.test, r.outcome, r.reason) for r in report.results],
+                         [('test', 'fail', 'two lines')])
+        self.assertEqual(listener.done, [['stage', 'test']])
+        self.assertEqual(listener.current, ('stage', 'next'))
+
+    def test_other_output_is_no_event(self):
+        listener = Listener(Report(io.StringIO()))
+        for line in ('', 'text', '3', '{}', '{"event": "dance"}', '[1]'):
+            self.assertFalse(listener.feed(line), line)
+
+
+class Processes(unittest.TestCase):
+    def run_shell(self, script, limit=20):
+        with tempfile.NamedTemporaryFile() as log:
+            return process.run(['/bin/sh', '-c', script], limit, log.name)
+
+    def test_exit_code_and_lines(self):
+        done = self.run_shell('echo one; printf two; exit 3')
+        self.assertEqual((done.status, done.lines), (3, ['one', 'two']))
+        self.assertEqual(done.how_it_ended(), 'it ended with exit code 3')
+
+    def test_limit_ends_the_whole_group(self):
+        done = self.run_shell('sleep 100 & echo $!; wait', limit=2)
+        self.assertIsNone(done.status)
+        status = Path(f'/proc/{done.lines[0]}/stat')
+        self.assertFalse(status.exists() and ') S ' in status.read_text())
+
+    def test_signal_is_named(self):
+        self.assertEqual(self.run_shell('kill -ABRT $$').how_it_ended(),
+                         'it died of signal SIGABRT')
+
+    def test_last_line_with_a_mark_is_the_reason(self):
+        done = process.Run(1, ['a', 'ERROR: b', 'c', ''])
+        self.assertEqual((done.last('ERROR'), done.last()), ('ERROR: b', 'c'))
+
+
+class Cases(unittest.TestCase):
+    def judge(self, status, *lines):
+        return qtests.judge(process.Run(status, list(lines)), CASE)
+
+    def test_ok(self):
+        self.assertEqual(self.judge(0, f'ok 1 {CASE}')[0], 'pass')
+
+    def test_not_ok_other_case_death_and_silence_are_red(self):
+        for status, line in ((1, f'not ok 1 {CASE}'), (0, f'not ok 1 {CASE}'),
+                             (0, f'ok 1 {CASE}/more'), (-6, f'ok 1 {CASE}'),
+                             (None, f'# {CASE}'), (0, '1..0')):
+            self.assertEqual(self.judge(status, line)[0], 'fail', line)
+
+    def test_skip_keeps_its_reason(self):
+        self.assertEqual(self.judge(0, f'ok 1 {CASE} # SKIP no machine'),
+                         ('skip', 'no machine'))
+
+    def traces(self, *lines):
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / 'qemu-1.log').write_text('\n'.join(lines))
+            return qtests.Traces(folder)
+
+    def test_policy_must_show_in_the_traces(self):
+        fault = 'postcopy_userfault_vcpu block pc.ram offset 0x1 arrived 1 after'
+        on = self.traces('postcopy_userfault_start active ', fault)
+        off = self.traces('postcopy_userfault_start off ')
+        self.assertEqual((on.judge('on'), off.judge('off')), ('', ''))
+        for seen, policy in (
+                (on, 'off'), (off, 'on'), (self.traces(), 'on'),
+                (self.traces(), 'off'),
+                (self.traces('postcopy_userfault_start active '), 'on'),
+                (self.traces('postcopy_userfault_start off ', fault), 'off'),
+                (self.traces('postcopy_userfault_start fallback ', fault), 'on')):
+            self.assertTrue(seen.judge(policy), (seen.statuses, policy))
+
+
+class Verdicts(unittest.TestCase):
+    GOOD = {'userfault': 'on', 'guest_errors': 0, 'guest_verified': 9,
+            'counters': {'status': 'finished', 'exits': 5, 'pages-vcpu': 4,
+                         'pages-userfaultfd': 3}}
+
+    def changed(self, counters=None, **fields):
+        return dict(self.GOOD, **fields,
+                    counters=dict(self.GOOD['counters'], **(counters or {})))
+
+    def test_good_runs(self):
+        off = self.changed({'status': 'off', 'exits': 0, 'pages-vcpu': 0},
+                           userfault='off')
+        self.assertEqual(stages.judge_run(self.GOOD, 'on'), '')
+        self.assertEqual(stages.judge_run(off, 'off'), '')
+
+    def test_each_flaw_is_seen(self):
+        for run, policy in (
+                (self.GOOD, 'off'),
+                (self.changed(guest_errors=1), 'on'),
+                (self.changed(guest_verified=0), 'on'),
+                (self.changed({'exits': 0}), 'on'),
+                (self.changed({'pages-vcpu': 0}), 'on'),
+                (self.changed({'status': 'fallback'}), 'on'),
+                (self.changed({'status': 'finished'}, userfault='off'), 'off'),
+                (self.changed({'status': 'off'}, userfault='off'), 'off')):
+            self.assertTrue(stages.judge_run(run, policy), run)
+
+    def test_missing_run_is_red(self):
+        done = process.Run(0, [])
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / 'demo.json'
+            self.assertEqual(stages.judge_demo(done, path, ['on'])[0], 'fail')
+            path.write_text(json.dumps([self.GOOD]))
+            self.assertEqual(stages.judge_demo(done, path, ['on'])[0], 'pass')
+
+    def test_matrix_lines(self):
+        def outcome(what, text):
+            return stages.judge_matrix_line(what, text)[0]
+        self.assertEqual(outcome('promise 1 broken', 'red: 01-x - ok'), 'pass')
+        self.assertEqual(outcome('promise 1 broken', 'red: none - UNNOTICED'),
+                         'fail')
+        self.assertEqual(outcome('nothing broken',
+                                 '17 passed, 0 failed, 0 skipped'), 'pass')
+        for text in ('16 passed, 1 failed, 0 skipped',
+                     '16 passed, 0 failed, 1 skipped',
+                     '0 passed, 0 failed, 0 skipped', ''):
+            self.assertEqual(outcome('nothing broken', text), 'fail')
+
+
+class UnitTests(unittest.TestCase):
+    JUNIT = '''<testsuites><testsuite name="park">
+        <testcase name="kick"/><testcase name="sleep"><failure>late
+        </failure></testcase><testcase name="tsan"><skipped message="none"/>
+        </testcase></testsuite></testsuites>'''
+
+    def read(self, build):
+        report = Report(io.StringIO())
+
+        def check_unit(*_, **__):
+            folder = build / 'native' / 'meson-logs'
+            folder.mkdir(parents=True)
+            (folder / 'testlog.junit.xml').write_text(self.JUNIT)
+            return process.Run(0, [])
+        with mock.patch('process.run', check_unit):
+            native.unit(report, build, build)
+        return [(r.test, r.outcome, r.reason) for r in report.results]
+
+    def test_report_of_meson(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.assertEqual(self.read(Path(folder)), [
+                ('native: park: kick', 'pass', ''),
+                ('native: park: sleep', 'fail', 'late'),
+                ('native: park: tsan', 'skip', 'none')])
+
+    def test_no_report_is_red(self):
+        report = Report(io.StringIO())
+        with tempfile.TemporaryDirectory() as folder, \
+                mock.patch('process.run', return_value=process.Run(2, ['no'])):
+            native.unit(report, Path(folder), Path(folder))
+        self.assertEqual([r.outcome for r in report.results], ['fail'])
+
+
+if __name__ == '__main__':
+    unittest.main()
