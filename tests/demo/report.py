@@ -106,11 +106,11 @@ def table(results, color=False, unicode=True):
 
 def one_line(result):
     """A run in one line."""
-    return (f'userfault={result["userfault"]:<5} ok  '
+    return (f'userfault={result["userfault"]:<3}  '
+            f'{result["guest_errors"]} errors in '
+            f'{result["guest_verified"]:,} pages verified, '
             f'downtime {duration(result["stopped_ms"] * 1e6)}, '
-            f'all memory there after {result["postcopy_s"]:.1f} s, '
+            f'memory there after {result["postcopy_s"]:.1f} s, '
             f'{result["faults_per_s"]:,.0f} faults/s, '
             f'guest p50 {duration(result["guest_latency"]["p50"])} '
-            f'p99 {duration(result["guest_latency"]["p99"])}, '
-            f'{result["guest_errors"]} errors in '
-            f'{result["guest_verified"]:,} pages verified')
+            f'p99 {duration(result["guest_latency"]["p99"])}')

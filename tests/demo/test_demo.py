@@ -236,7 +236,7 @@ class Table(unittest.TestCase):
 
     def test_one_line_names_the_essentials(self):
         line = report.one_line(result('on'))
-        for text in ('userfault=on', '100 faults/s', '0 errors', '1.00 ms'):
+        for text in ('userfault=on ', '100 faults/s', '0 errors', '1.00 ms'):
             self.assertIn(text, line)
 
 
