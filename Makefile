@@ -38,6 +38,7 @@ kernel: configured
 testhost: configured
 	@$(STEP)/build.py qemu
 	@$(STEP)/build.py kernel
+	@tests/guest/build $(BUILD)/guest
 
 ## series: patches for QEMU and Linux in build/series, checked with git am
 series: configured
