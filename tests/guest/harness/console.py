@@ -65,19 +65,21 @@ class GuestLog:
 
     def __init__(self):
         self.ready = None
-        self.beats = []         # dicts, with 'time', the host's clock
+        # dicts, with 'time', the host's clock, and 'side', 0 for the source:
+        # where the line ended, which is not always where the guest wrote it
+        self.beats = []
         self.errors = []
         self.reports = []
         self.fatal = None
         self.damaged_lines = 0
         self._rest = b''
 
-    def feed(self, data, now):
+    def feed(self, data, now, side=0):
         *lines, self._rest = (self._rest + data).split(b'\n')
         for line in lines:
-            self._take(line.rstrip(b'\r'), now)
+            self._take(line.rstrip(b'\r'), now, side)
 
-    def _take(self, line, now):
+    def _take(self, line, now, side):
         message = parse_line(line)
         if message is None:
             self.damaged_lines += bool(line)
@@ -86,7 +88,7 @@ class GuestLog:
         if name == 'ready':
             self.ready = values
         elif name == 'beat':
-            self.beats.append({**values, 'time': now})
+            self.beats.append({**values, 'time': now, 'side': side})
         elif name == 'error':
             self.errors.append(values)
         elif name == 'fatal':
@@ -175,10 +177,10 @@ class GuestConsole:
                 os.read(self._wake_r, 64)
             except BlockingIOError:
                 pass
-            for sock in sockets:
-                self._drain(sock)
+            for side, sock in enumerate(sockets):
+                self._drain(sock, side)
 
-    def _drain(self, sock):
+    def _drain(self, sock, side):
         while True:
             try:
                 data = sock.recv(65536)
@@ -189,7 +191,7 @@ class GuestConsole:
             if not data:
                 self._forget(sock)
                 return
-            self.log.feed(data, time.time())
+            self.log.feed(data, time.time(), side)
             if self._transcript:
                 self._transcript.write(data)
                 self._transcript.flush()
