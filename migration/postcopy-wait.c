@@ -55,6 +55,7 @@ PostcopyWaitTable *postcopy_wait_table_new(unsigned threads)
     for (i = 0; i < table->nr; i++) {
         qemu_mutex_init(&table->bucket[i].lock);
         QLIST_INIT(&table->bucket[i].waiters);
+        table->bucket[i].nr = 0;
     }
     return table;
 }
