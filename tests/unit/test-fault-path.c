@@ -1,0 +1,304 @@
+/*
+ * Do all threads get their pages, each page asked for once, whatever races?
+ *
+ * vCPU threads fault at random on the pages of a block, loaders place what
+ * was asked for and, in the background, everything else; signals break waits.
+ * The steps are those of migration/postcopy-userfault.c.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bitmap.h"
+#include "qemu/bitops.h"
+#include "qemu/lockable.h"
+#include "postcopy-request.h"
+#include "postcopy-wait.h"
+#include "unit.h"
+
+#define PAGE 4096ull
+#define LOADERS 2
+
+typedef struct Block {
+    unsigned pages;
+    unsigned long *present;
+    PostcopyRequestMap map;
+    /* Written by the one who places the page, read by all after PRESENT */
+    unsigned *content;
+} Block;
+
+typedef struct Run {
+    Block b;
+    PostcopyWaitTable *waits;
+    PostcopyRequestQueue *queue;
+    UnitMeeting meeting;
+    unsigned vcpus;
+    bool background;
+    bool kicks;
+    pthread_t *vcpu;
+    unsigned running;
+    unsigned told, heard;
+    unsigned broken;
+    QemuMutex channel;
+    /* Under channel: what the source was asked for */
+    unsigned *asked;
+    unsigned *stream;
+    unsigned put, taken;
+    uint32_t chance;
+    /* Under place_lock, as QEMU's loaders place one page at a time */
+    QemuMutex place_lock;
+} Run;
+
+static __thread QemuPark own_park;
+
+static void on_signal(int signo)
+{
+    qemu_park_kick(&own_park);
+}
+
+static bool channel_lock(void *opaque, bool may_block)
+{
+    Run *r = opaque;
+
+    if (may_block) {
+        qemu_mutex_lock(&r->channel);
+    } else if (qemu_mutex_trylock(&r->channel)) {
+        return false;
+    } else if (unit_random(&r->chance) % 8 == 0) {
+        qemu_mutex_unlock(&r->channel);
+        return false;
+    }
+    return true;
+}
+
+static bool channel_write(void *opaque, const PostcopyRequestList *list)
+{
+    Run *r = opaque;
+    PostcopyRequest *req;
+
+    QSLIST_FOREACH(req, list, next) {
+        unsigned page = req->offset / PAGE;
+
+        g_assert_true(req->block == &r->b);
+        g_assert_cmpuint(++r->asked[page], ==, 1);
+        r->stream[r->put++] = page;
+    }
+    return true;
+}
+
+static void channel_unlock(void *opaque)
+{
+    Run *r = opaque;
+
+    qemu_mutex_unlock(&r->channel);
+}
+
+static const PostcopyRequestOps ops = {
+    .lock = channel_lock, .write = channel_write, .unlock = channel_unlock,
+};
+
+static bool page_present(Block *b, unsigned page)
+{
+    return qatomic_load_acquire(&b->present[BIT_WORD(page)]) & BIT_MASK(page);
+}
+
+static bool fault(Run *r, unsigned page, uint32_t *chance)
+{
+    PostcopyWaiter waiter;
+
+    qemu_park_reset(&own_park);
+    postcopy_wait_begin(r->waits, &waiter, page * PAGE, &own_park);
+    if (page_present(&r->b, page)) {
+        postcopy_wait_end(r->waits, &waiter);
+        return true;
+    }
+    if (postcopy_request_claim(&r->b.map, page * PAGE)) {
+        postcopy_request_push(r->queue, &r->b, page * PAGE);
+        if (postcopy_request_flush(r->queue, false) ==
+            POSTCOPY_SEND_WOULD_BLOCK) {
+            qatomic_inc(&r->told);
+        }
+    }
+    if (r->kicks && unit_random(chance) % 16 == 0) {
+        raise(SIGUSR1);
+    }
+    qemu_park_sleep(&own_park);
+    return postcopy_wait_end(r->waits, &waiter);
+}
+
+static void run_vcpu(Run *r, unsigned number)
+{
+    uint32_t chance = number + 1;
+    unsigned i, page;
+
+    for (i = 0; i < r->b.pages; i++) {
+        page = unit_random(&chance) % r->b.pages;
+        while (!page_present(&r->b, page)) {
+            if (!fault(r, page, &chance)) {
+                qatomic_inc(&r->broken);
+            }
+        }
+        g_assert_cmpuint(r->b.content[page], ==, page + 1);
+    }
+    qatomic_dec(&r->running);
+}
+
+static void place(Run *r, unsigned page)
+{
+    WITH_QEMU_LOCK_GUARD(&r->place_lock) {
+        if (page_present(&r->b, page)) {
+            return;
+        }
+        r->b.content[page] = page + 1;
+        set_bit_atomic(page, r->b.present);
+    }
+    postcopy_wait_wake(r->waits, page * PAGE);
+}
+
+/* Also plays the fault thread, which sends what vCPUs could not. */
+static void run_loader(Run *r, unsigned number)
+{
+    unsigned next = number, told;
+    unsigned ahead = 0;
+    int page;
+
+    while (qatomic_read(&r->running)) {
+        told = qatomic_load_acquire(&r->told);
+        if (number == 0 && told != r->heard) {
+            g_assert_cmpint(postcopy_request_flush(r->queue, true), ==,
+                            POSTCOPY_SEND_DONE);
+            r->heard = told;
+        }
+        page = -1;
+        WITH_QEMU_LOCK_GUARD(&r->channel) {
+            if (r->taken < r->put) {
+                page = r->stream[r->taken++];
+            }
+            /* As fast as the pages that were asked for, not faster */
+            ahead = 2 * r->taken + 16;
+        }
+        if (page >= 0) {
+            place(r, page);
+        } else if (r->background && next < MIN(ahead, r->b.pages)) {
+            place(r, next);
+            next += LOADERS;
+        } else {
+            sched_yield();
+        }
+    }
+}
+
+static void run_kicker(Run *r)
+{
+    unsigned i;
+
+    while (qatomic_read(&r->running)) {
+        for (i = 0; i < r->vcpus; i++) {
+            pthread_kill(r->vcpu[i], SIGUSR1);
+        }
+        g_usleep(200);
+    }
+}
+
+static void run_thread(unsigned number, void *opaque)
+{
+    Run *r = opaque;
+
+    if (number < r->vcpus) {
+        r->vcpu[number] = pthread_self();
+        unit_allow_signal(SIGUSR1);
+    }
+    unit_meet(&r->meeting);
+    if (number < r->vcpus) {
+        run_vcpu(r, number);
+    } else if (number < r->vcpus + LOADERS) {
+        run_loader(r, number - r->vcpus);
+    } else {
+        run_kicker(r);
+    }
+    unit_meet(&r->meeting);
+}
+
+static void run(unsigned vcpus, bool background, bool kicks)
+{
+    unsigned pages = MAX(unit_rounds(20000) / vcpus, 64), i;
+    Run r = {
+        .b.pages = pages, .vcpus = vcpus, .running = vcpus,
+        .background = background, .kicks = kicks, .chance = 1,
+        .meeting.threads = vcpus + LOADERS + kicks,
+    };
+
+    qemu_mutex_init(&r.channel);
+    qemu_mutex_init(&r.place_lock);
+    r.b.present = bitmap_new(pages);
+    r.b.content = g_new0(unsigned, pages);
+    r.asked = g_new0(unsigned, pages);
+    r.stream = g_new0(unsigned, pages);
+    r.vcpu = g_new0(pthread_t, vcpus);
+    g_assert_true(postcopy_request_map_init(&r.b.map, pages * PAGE, PAGE));
+    r.waits = postcopy_wait_table_new(vcpus);
+    r.queue = postcopy_request_queue_new(&ops, &r);
+
+    unit_threads(r.meeting.threads, run_thread, &r);
+
+    for (i = 0; i < pages; i++) {
+        bool claimed = postcopy_request_claimed(&r.b.map, i * PAGE);
+
+        g_assert_cmpuint(r.asked[i], ==, claimed);
+        if (claimed) {
+            g_assert_true(page_present(&r.b, i));
+        }
+    }
+    g_assert_cmpuint(postcopy_wait_wake_all(r.waits), ==, 0);
+    g_assert_cmpuint(r.put, >, 0);
+    if (kicks && r.put > 500) {
+        g_assert_cmpuint(r.broken, >, 0);
+    }
+    g_test_message("%u pages, %u asked for, %u waits broken", pages, r.put,
+                   r.broken);
+    postcopy_request_queue_free(r.queue);
+    postcopy_wait_table_free(r.waits);
+    postcopy_request_map_destroy(&r.b.map);
+    g_free(r.vcpu);
+    g_free(r.stream);
+    g_free(r.asked);
+    g_free(r.b.content);
+    g_free(r.b.present);
+    qemu_mutex_destroy(&r.place_lock);
+    qemu_mutex_destroy(&r.channel);
+}
+
+static void test_on_demand(gconstpointer vcpus)
+{
+    run(GPOINTER_TO_UINT(vcpus), false, false);
+}
+
+static void test_background(gconstpointer vcpus)
+{
+    run(GPOINTER_TO_UINT(vcpus), true, false);
+}
+
+static void test_kicked(gconstpointer vcpus)
+{
+    run(GPOINTER_TO_UINT(vcpus), true, true);
+}
+
+int main(int argc, char **argv)
+{
+    static const unsigned vcpus[] = { 1, 2, 8, 64 };
+    struct sigaction action = { .sa_handler = on_signal };
+    unsigned i;
+
+    unit_init(&argc, &argv, 120);
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGUSR1, &action, NULL);
+    for (i = 0; i < ARRAY_SIZE(vcpus); i++) {
+        unit_add_number("/fault-path/on-demand/all-served-asked-once",
+                        vcpus[i], test_on_demand);
+        unit_add_number("/fault-path/background-too/all-served-asked-once",
+                        vcpus[i], test_background);
+        unit_add_number("/fault-path/waits-broken/all-served-asked-once",
+                        vcpus[i], test_kicked);
+    }
+    return g_test_run();
+}
