@@ -7,6 +7,7 @@ Needs a compiler, no KVM and no QEMU: the guest's program runs natively.
 
 import os
 import random
+import socket
 import subprocess
 import sys
 import tempfile
@@ -135,33 +136,59 @@ class Console(unittest.TestCase):
         log.feed(message('hist 4:3') + message('end n=1'), 0.0)
         self.assertEqual(log.complete_reports()[0].counts, {1: 2, 4: 3})
 
+    def switch_over(self, folder, line, cut):
+        """Say @line on two sockets, one after the other; the log of it."""
+        sides = []
+        console = GuestConsole()
+        for name in ('source', 'destination'):
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(f'{folder}/{name}')
+            listener.listen()
+            console.attach(f'{folder}/{name}')
+            sides.append(listener.accept()[0])
+            listener.close()
+        sides[0].send(line[:cut])
+        sides[1].send(line[cut:])
+        end = time.monotonic() + 30
+        while not console.log.beats and time.monotonic() < end:
+            time.sleep(0.001)
+        console.send(b'r')
+        self.assertEqual(sides[1].recv(1), b'r')
+        console.close()
+        for side in sides:
+            side.close()
+        return console.log
+
     def test_bytes_of_the_source_come_before_those_of_the_destination(self):
-        import socket
         line = message('beat n=7 ms=1 errors=0')
-        with tempfile.TemporaryDirectory() as folder:
-            sides = []
-            console = GuestConsole()
-            for name in ('source', 'destination'):
-                listener = socket.socket(socket.AF_UNIX)
-                listener.bind(f'{folder}/{name}')
-                listener.listen()
-                console.attach(f'{folder}/{name}')
-                sides.append(listener.accept()[0])
-                listener.close()
-            for _ in range(50):
-                sides[0].send(line[:11])
-                sides[1].send(line[11:])
-                time.sleep(0.002)
-            end = time.monotonic() + 10
-            while len(console.log.beats) < 50 and time.monotonic() < end:
-                time.sleep(0.01)
-            console.send(b'r')
-            self.assertEqual(sides[1].recv(1), b'r')
-            console.close()
-            for side in sides:
-                side.close()
-        self.assertEqual(len(console.log.beats), 50)
-        self.assertEqual(console.log.damaged_lines, 0)
+        for cut in range(1, len(line)):
+            with tempfile.TemporaryDirectory() as folder:
+                log = self.switch_over(folder, line, cut)
+            self.assertEqual(len(log.beats), 1, cut)
+            self.assertEqual(log.beats[0]['side'], 1)
+            self.assertEqual(log.damaged_lines, 0)
+
+    def test_source_is_read_again_before_the_destination_counts(self):
+        line = message('beat n=7 ms=1 errors=0')
+        console = GuestConsole()
+        self.addCleanup(console.close)
+        source, far_source = socket.socketpair()
+        destination, far_destination = socket.socketpair()
+
+        class Late:
+            """The source speaks after it was looked at."""
+            def recv(self, size):
+                data = destination.recv(size)
+                far_source.send(line[:9])
+                return data
+
+        for sock in (source, destination):
+            sock.setblocking(False)
+        far_destination.send(line[9:])
+        console._drain([source, Late()], 1)
+        self.assertEqual(len(console.log.beats), 1)
+        for sock in (source, far_source, destination, far_destination):
+            sock.close()
 
 
 class Histograms(unittest.TestCase):

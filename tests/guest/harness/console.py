@@ -5,8 +5,7 @@ as one stream across the switchover.
 The console of each QEMU is a socket.  While the guest runs on the source its
 bytes come from there, afterwards from the destination; a line may be cut in
 two by the switchover.  Since the source has stopped before the destination
-starts, reading the source first whenever both have something puts the halves
-together again.
+starts, taking the source's bytes first puts the halves together again.
 """
 
 import functools
@@ -177,24 +176,45 @@ class GuestConsole:
                 os.read(self._wake_r, 64)
             except BlockingIOError:
                 pass
-            for side, sock in enumerate(sockets):
-                self._drain(sock, side)
+            for side in range(len(sockets)):
+                self._drain(sockets, side)
 
-    def _drain(self, sock, side):
+    def _drain(self, sockets, side):
+        """
+        Take all that @side has said.  Its bytes count only after those of
+        the sides before it, which may have come in while it was read:
+
+            source                destination         this thread
+                                                      source: nothing
+            "beat n=1 m"
+                                  "s=250 ..."
+                                                      destination: "s=250 ..."
+
+        What the destination says was said after the source had stopped, so
+        that looking at the source once more finds the first half.
+        """
         while True:
-            try:
-                data = sock.recv(65536)
-            except BlockingIOError:
-                return
-            except OSError:
-                data = b''
+            data = self._receive(sockets[side])
             if not data:
-                self._forget(sock)
                 return
+            for earlier in range(side):
+                self._drain(sockets, earlier)
             self.log.feed(data, time.time(), side)
             if self._transcript:
                 self._transcript.write(data)
                 self._transcript.flush()
+
+    def _receive(self, sock):
+        """Bytes that are there, or b''; a closed connection is forgotten."""
+        try:
+            data = sock.recv(65536)
+        except BlockingIOError:
+            return b''
+        except OSError:
+            data = b''
+        if not data:
+            self._forget(sock)
+        return data
 
     def _forget(self, sock):
         with self._lock:
