@@ -211,7 +211,7 @@ def build_kernel():
 def compile_kernel(tree, folder, env, version, kept):
     os.makedirs(folder, exist_ok=True)
     configure_kernel(tree, folder, env, version)
-    guess = 1500
+    guess = 1850
     seconds, steps = progress.run_long(
         kernel_make(tree, folder, 'bzImage'), 'kernel', 'kernel', total=guess, env=env)
     report_warnings('linux', 'kernel')
