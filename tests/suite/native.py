@@ -49,6 +49,7 @@ def unit(report, build, results):
     began = time.time()
     log = results / 'unit.log'
     done = process.run(['make', '-C', REPO, 'check-unit'], UNIT_LIMIT, log,
+                       report.progress,
                        env={'BUILD': str(build), 'MAKEFLAGS': '', 'MAKELEVEL': ''})
     found = [path for path in sorted(build.glob('**/meson-logs/testlog.junit.xml'))
              if path.stat().st_mtime >= began - 1]

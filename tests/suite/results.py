@@ -16,14 +16,17 @@ The driver in the test host prints events, one JSON object per line:
 """
 
 import json
+import re
 import time
 from dataclasses import asdict, dataclass
 
 OUTCOMES = ('pass', 'fail', 'skip', 'hang')
 WORDS = {'pass': 'ok     ', 'fail': 'FAILED ', 'skip': 'skipped',
          'hang': 'HUNG   '}
-# Field and name are what people see: no control characters, one line.
 LONGEST_REASON = 400
+# Lines of build steps and of meson that tell how far they are
+PROGRESS = re.compile(r'(QEMU|kernel)\b.* \d+ s|\[?\d+/\d+\]? |error: ')
+PROGRESS_SECONDS = 20           # at most one such line in as many
 
 
 def one_line(text):
@@ -62,6 +65,15 @@ class Report:
         self.stream = stream
         self.results = []
         self.start = time.monotonic()
+        self.progressed = self.start
+
+    def progress(self, line):
+        """Pass on a line of another program if it tells of progress."""
+        now = time.monotonic()
+        if PROGRESS.match(line.strip()) and \
+           now - self.progressed > PROGRESS_SECONDS:
+            self.progressed = now
+            self.say('... ' + one_line(line))
 
     def say(self, text):
         minutes, seconds = divmod(int(time.monotonic() - self.start), 60)
