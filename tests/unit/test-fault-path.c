@@ -240,6 +240,10 @@ static void run(unsigned vcpus, bool background, bool kicks)
     r.queue = postcopy_request_queue_new(&ops, &r);
 
     unit_threads(r.meeting.threads, run_thread, &r);
+    if (r.told != r.heard) {
+        /* Handed over last, for a page that came by itself meanwhile. */
+        postcopy_request_flush(r.queue, true);
+    }
 
     for (i = 0; i < pages; i++) {
         bool claimed = postcopy_request_claimed(&r.b.map, i * PAGE);

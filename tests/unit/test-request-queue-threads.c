@@ -182,9 +182,40 @@ static void test_busy_channel(gconstpointer pushers)
     run_stress(n, n > 2 ? 2000 : 20000, 30);
 }
 
+/* Nobody sends: all pushes meet at the head of the list. */
+static void push_thread(unsigned number, void *opaque)
+{
+    Stress *s = opaque;
+
+    for (unsigned i = 1; i <= s->rounds; i++) {
+        postcopy_request_push(s->queue, &s->last[number], i);
+    }
+}
+
+static void test_pushes(gconstpointer pushers)
+{
+    Stress s = {
+        .pushers = GPOINTER_TO_UINT(pushers), .rounds = unit_rounds(40000),
+    };
+
+    qemu_mutex_init(&s.channel);
+    s.last = g_new0(uint64_t, s.pushers);
+    s.queue = postcopy_request_queue_new(&ops, &s);
+    unit_threads(s.pushers, push_thread, &s);
+    g_assert_cmpint(postcopy_request_flush(s.queue, true), ==,
+                    POSTCOPY_SEND_DONE);
+    g_assert_cmpuint(s.sent, ==, (uint64_t)s.pushers * s.rounds);
+    g_assert_cmpuint(s.writes, ==, 1);
+    postcopy_request_queue_free(s.queue);
+    qemu_mutex_destroy(&s.channel);
+    g_free(s.last);
+}
+
 int main(int argc, char **argv)
 {
     unit_init(&argc, &argv, 120);
+    unit_add_number("/request-queue/pushes-only/none-lost", 2, test_pushes);
+    unit_add_number("/request-queue/pushes-only/none-lost", 8, test_pushes);
     unit_add_number("/request-queue/pushers-at-once/none-stranded", 2,
                     test_free_channel);
     unit_add_number("/request-queue/pushers-at-once/none-stranded", 8,

@@ -185,6 +185,19 @@ static void test_high_offset(void)
     userfault_view_free(view);
 }
 
+static void test_large_slot(void)
+{
+    uint64_t pages = (6ull << 30) / PAGE, high = (5ull << 30) / PAGE, i;
+    UserfaultView *view = view_new(3, pages);
+
+    userfault_view_clear(view, &block, (3 + high) * PAGE, PAGE);
+    for (i = 0; i < pages; i++) {
+        g_assert_cmpint(kvm_bit(view, i), ==, i != high);
+    }
+    g_assert_false(userfault_view_test(view, (3 + high) * PAGE));
+    userfault_view_free(view);
+}
+
 /* Bits of @present from @pages on are all ones or garbage: never used. */
 static void check_load(unsigned first, unsigned pages, unsigned block_pages,
                        uint32_t *chance)
@@ -244,8 +257,9 @@ static void test_load_keeps_clear(void)
     bool absent[MAX_PAGES];
 
     memset(absent, true, sizeof(absent));
+    userfault_view_clear(view, &block, 7 * PAGE, PAGE);
     userfault_view_clear(view, &block, 70 * PAGE, PAGE);
-    absent[70] = false;
+    absent[7] = absent[70] = false;
     present[0] = 1ul << 5;
     absent[5] = false;
     userfault_view_load(view, present, 128 * PAGE);
@@ -253,68 +267,88 @@ static void test_load_keeps_clear(void)
     userfault_view_free(view);
 }
 
-/* A slot is made while pages are placed: both orders end clear. */
+/*
+ * A slot is made while pages are placed: both orders end clear.  Many slots in
+ * a row, so that the two threads meet at all distances.
+ */
+#define RACE_SLOTS 64
+
+typedef struct RaceSlot {
+    UserfaultView *view;
+    UserfaultView *published QEMU_ALIGNED(64);
+    unsigned long present QEMU_ALIGNED(64);
+} RaceSlot;
+
 typedef struct Race {
     UnitMeeting meeting;
     unsigned rounds;
-    unsigned long present[1];
-    UserfaultView *published;
+    RaceSlot slot[RACE_SLOTS];
 } Race;
 
-static void race_place(Race *r)
+static void race_place(RaceSlot *s)
 {
     UserfaultView *view;
 
-    set_bit_atomic(3, r->present);
+    set_bit_atomic(3, &s->present);
     smp_mb();
-    view = qatomic_rcu_read(&r->published);
+    view = qatomic_rcu_read(&s->published);
     if (view) {
         userfault_view_clear(view, &block, 3 * PAGE, PAGE);
     }
 }
 
-static void race_publish(Race *r, UserfaultView *view)
+static void race_publish(RaceSlot *s)
 {
-    qatomic_rcu_set(&r->published, view);
-    userfault_view_load(view, r->present, 64 * PAGE);
+    qatomic_rcu_set(&s->published, s->view);
+    userfault_view_load(s->view, &s->present, 64 * PAGE);
 }
 
 static void race_thread(unsigned number, void *opaque)
 {
     Race *r = opaque;
     uint32_t chance = number + 1;
-    UserfaultView *view = NULL;
+    unsigned i, delay;
 
-    for (unsigned i = 0; i < r->rounds; i++) {
-        unsigned delay = unit_random(&chance) % 32;
-
-        if (number == 0) {
-            qatomic_set(&r->present[0], 0);
-            qatomic_set(&r->published, NULL);
-            view = view_new(0, 64);
+    while (r->rounds) {
+        for (i = 0; number == 0 && i < RACE_SLOTS; i++) {
+            qatomic_set(&r->slot[i].view->bitmap[0], ~0ul);
+            qatomic_set(&r->slot[i].present, 0);
+            qatomic_set(&r->slot[i].published, NULL);
         }
         unit_meet(&r->meeting);
-        while (delay--) {
+        for (delay = unit_random(&chance) % 256; delay; delay--) {
             cpu_relax();
         }
-        if (number == 0) {
-            race_publish(r, view);
-        } else {
-            race_place(r);
+        for (i = 0; i < RACE_SLOTS; i++) {
+            if (number == 0) {
+                race_publish(&r->slot[i]);
+            } else {
+                race_place(&r->slot[i]);
+            }
         }
         unit_meet(&r->meeting);
         if (number == 0) {
-            g_assert_cmphex(view->bitmap[0], ==, ~(1ul << 3));
-            userfault_view_free(view);
+            for (i = 0; i < RACE_SLOTS; i++) {
+                g_assert_cmphex(r->slot[i].view->bitmap[0], ==, ~(1ul << 3));
+            }
+            r->rounds--;
         }
+        unit_meet(&r->meeting);
     }
 }
 
 static void test_race(void)
 {
-    Race r = { .meeting.threads = 2, .rounds = unit_rounds(30000) };
+    Race r = { .meeting.threads = 2, .rounds = unit_rounds(20000) };
+    unsigned i;
 
+    for (i = 0; i < RACE_SLOTS; i++) {
+        r.slot[i].view = view_new(0, 64);
+    }
     unit_threads(2, race_thread, &r);
+    for (i = 0; i < RACE_SLOTS; i++) {
+        userfault_view_free(r.slot[i].view);
+    }
 }
 
 /* Neighbours of a word cleared at once: no bit comes back. */
@@ -365,6 +399,8 @@ int main(int argc, char **argv)
              test_huge_pages);
     unit_add("/userfault-view/clear-above-4g/only-these-clear",
              test_high_offset);
+    unit_add("/userfault-view/clear-in-slot-above-4g/only-these-clear",
+             test_large_slot);
     unit_add("/userfault-view/load/only-present-clear", test_load);
     unit_add("/userfault-view/load/clear-stays-clear", test_load_keeps_clear);
     unit_add("/userfault-view/made-while-placing/ends-clear", test_race);
