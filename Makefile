@@ -8,7 +8,7 @@ STEP = scripts/userfault
 PYTHON = /usr/bin/python3
 
 .DEFAULT_GOAL = all
-.PHONY: all help deps configured qemu kernel series demo check check-unit \
+.PHONY: all help deps configured qemu kernel series demo check check-unit check-mutants \
 	testhost testhost-shell stress clean distclean
 
 ## all: QEMU and the kernel of the test host (default)
@@ -55,6 +55,11 @@ check: testhost
 ## check-unit: tests that need neither KVM nor the test host
 check-unit:
 	@$(STEP)/unit-tests
+
+## check-mutants: whether the unit tests notice planted faults
+check-mutants: configured
+	@$(STEP)/integrate.py qemu
+	@tests/unit/run-mutants
 
 ## testhost-shell: a shell in the test host
 testhost-shell: testhost
