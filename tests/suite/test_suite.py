@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Does the runner call red what is red, and count what ran?"""
 
+import importlib.machinery
+import importlib.util
 import io
 import json
 import sys
@@ -18,6 +20,11 @@ import process                                              # noqa: E402
 import qtests                                               # noqa: E402
 import stages                                               # noqa: E402
 from results import Events, Listener, Report, Result        # noqa: E402
+
+_loader = importlib.machinery.SourceFileLoader('suite_run', str(HERE / 'run'))
+runner = importlib.util.module_from_spec(
+    importlib.util.spec_from_loader('suite_run', _loader))
+_loader.exec_module(runner)
 
 CASE = '/x86_64/migration/postcopy/plain'
 
@@ -190,6 +197,64 @@ class Verdicts(unittest.TestCase):
                      '16 passed, 0 failed, 1 skipped',
                      '0 passed, 0 failed, 0 skipped', ''):
             self.assertEqual(outcome('nothing broken', text), 'fail')
+
+
+class Boots(unittest.TestCase):
+    """Boots of the test host, each a shell script that stands for it."""
+
+    def run_host(self, *boots):
+        """[(stage, test, outcome)], and what each boot was told to skip."""
+        report = Report(io.StringIO())
+        scripts = list(boots)
+        told = []
+        with tempfile.TemporaryDirectory() as folder:
+            results = Path(folder)
+
+            class Fake(runner.Host):
+                def command(self, names):
+                    told.append(json.loads((results / 'done.json').read_text()))
+                    return ['/bin/sh', '-c', scripts.pop(0)]
+            Fake(report, None, results, results).run(['a', 'b'])
+        self.assertEqual(scripts, [])
+        return [(r.stage, r.test, r.outcome) for r in report.results], told, report
+
+    @staticmethod
+    def event(**fields):
+        return f"echo '{json.dumps(fields)}'; "
+
+    def begin(self, stage, test):
+        return self.event(event='begin', stage=stage, test=test)
+
+    def end(self, stage, test, outcome='pass'):
+        return self.event(event='end', stage=stage, test=test, outcome=outcome,
+                          reason='', seconds=1)
+
+    def test_one_boot_is_enough_when_all_is_well(self):
+        found, _, _ = self.run_host(self.begin('a', '1') + self.end('a', '1'))
+        self.assertEqual(found, [('a', '1', 'pass')])
+
+    def test_rest_runs_in_another_boot_after_a_hang(self):
+        for code in (124, 125):
+            found, told, report = self.run_host(
+                self.begin('a', '1') + self.end('a', '1') + self.begin('a', '2')
+                + f'echo "testhost: HUNG: a CPU" >&2; exit {code}',
+                self.begin('b', '3') + self.end('b', '3'))
+            self.assertEqual(found, [('a', '1', 'pass'), ('a', '2', 'hang'),
+                                     ('b', '3', 'pass')])
+            self.assertIn('HUNG: a CPU', report.results[1].reason)
+            self.assertEqual(told[0], [])
+            self.assertIn(['a', '1'], told[1])
+            self.assertIn(['a', '2'], told[1])
+
+    def test_host_that_never_gets_on_is_not_tried_again(self):
+        found, _, _ = self.run_host('exit 125')
+        self.assertEqual([outcome for _, _, outcome in found], ['hang', 'fail'])
+
+    def test_driver_that_dies_is_a_failure(self):
+        for code in (1, 123, 126):
+            found, _, _ = self.run_host(self.begin('a', '1') + f'exit {code}')
+            self.assertEqual(found, [('a', '1', 'fail'),
+                                     ('host', 'remaining tests', 'fail')])
 
 
 class UnitTests(unittest.TestCase):
