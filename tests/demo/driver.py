@@ -116,7 +116,6 @@ class Demonstration:
             self._precopy()
             before = self._report()
             self._postcopy()
-            self._mark()
             after = self._report()
             self._check_memory()
             return self._result(before, after)
@@ -166,20 +165,23 @@ class Demonstration:
         self.migration.switch_over()
         self._until(lambda: self.migration.phase != SWITCHOVER)
         self.step = 'postcopy'
-        self._until(lambda: self.migration.phase == DONE)
-
-    def _mark(self):
-        """Count the guest's whole passes from here on."""
-        self.step = 'check'
-        self.marked_beat = len(self.guest.log.beats)
+        # What the guest obeys here it surely does after the switchover, while
+        # heartbeats may have waited in its console driver.
         self.guest.send(b'm')
+        self._until(lambda: self.migration.phase == DONE)
 
     def _check_memory(self):
         """One whole pass over all memory, begun after the last page came."""
+        self.step = 'check'
+        marks = self.guest.log.marks
+        count = len(marks)
+        self.guest.send(b'm')
+        self._until(lambda: len(marks) > count)
+        start = marks[count]['n']
+
         def passed():
-            # The first beat after the mark may have been under way.
-            beats = self.guest.log.beats[self.marked_beat + 2:]
-            return beats and beats[-1]['since'] >= 1
+            last = self.guest.log.last_beat
+            return last['n'] > start and last['since'] >= 1
         self._until(passed)
         self._look_for_errors()
 
@@ -270,8 +272,6 @@ class Demonstration:
         faults = faults_served(self.progress)
         touches = Histogram.from_guest(after.counts_since(before))
         beats = self.guest.log.beats
-        # The first line of the destination may have waited in the guest.
-        here = [b for b in beats if b['side']][1:]
         return {
             'userfault': settings.userfault,
             # from the source's stop to the destination's start; what the
@@ -294,11 +294,12 @@ class Demonstration:
             'vcpu_latency': latency(counters.get('latency')),
             'uffd_latency': latency(counters.get('userfaultfd-latency')),
             'guest_precopy_pages_per_s': throughput(
-                beats, times['start'], times['switchover']),
+                beats[4], before.figures),
             'guest_postcopy_pages_per_s': throughput(
-                here, times['resumed'], times['done']),
+                self.guest.log.marks[0], after.figures),
             'guest_early_pages_per_s': throughput(
-                here, times['resumed'], early),
+                self.guest.log.marks[0],
+                early_beat(beats, self.guest.log.marks[0])),
             'guest_gap_ms': largest_gap(beats) * 1e3,
             'guest_clock_gap_ms': after.figures['gap_ms'],
             'guest_clock_step_us': after.figures['step_us'],
@@ -355,20 +356,23 @@ def latency(counted):
     if not counted or not counted['count']:
         return None
     result = summary(Histogram.from_log2(counted['distribution']))
-    result['max'] = counted['max-ns']
-    return result
+    # The buckets are wide, the maximum is exact.
+    top = counted['max-ns']
+    return {**{key: min(result[key], top) for key in ('p50', 'p99')},
+            'count': counted['count'], 'max': top}
 
 
-def throughput(beats, start, end):
-    """
-    Pages verified per second of the guest's clock, by the heartbeats that
-    arrived between @start and @end (host clock); None when there are too few.
-    """
-    inside = [b for b in beats if start <= b['time'] <= end]
-    if len(inside) < 2 or inside[-1]['ms'] == inside[0]['ms']:
-        return None
-    return ((inside[-1]['verified'] - inside[0]['verified'])
-            / (inside[-1]['ms'] - inside[0]['ms']) * 1e3)
+def throughput(first, last):
+    """Pages verified per second of the guest's clock between two of its
+    messages; None when there is no time between them."""
+    ms = last['ms'] - first['ms']
+    return (last['verified'] - first['verified']) / ms * 1e3 if ms > 0 else None
+
+
+def early_beat(beats, mark):
+    """The last heartbeat within EARLY of @mark; @mark when there is none."""
+    inside = [b for b in beats if 0 <= b['ms'] - mark['ms'] <= EARLY * 1e3]
+    return inside[-1] if inside else mark
 
 
 def largest_gap(beats):

@@ -184,10 +184,12 @@ class Figures(unittest.TestCase):
         self.assertIsNone(driver.count_rate(samples, 20, 25))
 
     def test_throughput_uses_the_guests_clock(self):
-        beats = [{'time': t, 'ms': t * 500, 'verified': t * 1000}
-                 for t in range(10)]
-        self.assertEqual(driver.throughput(beats, 2, 6), 2000)
-        self.assertIsNone(driver.throughput(beats, 2, 2.5))
+        beats = [{'ms': t * 500, 'verified': t * 1000} for t in range(30)]
+        self.assertEqual(driver.throughput(beats[2], beats[6]), 2000)
+        self.assertIsNone(driver.throughput(beats[2], beats[2]))
+        mark = {'ms': 1200, 'verified': 2400}
+        self.assertEqual(driver.early_beat(beats, mark)['ms'], 6000)
+        self.assertIs(driver.early_beat(beats[:2], mark), mark)
 
     def test_largest_gap(self):
         beats = [{'time': t} for t in (0, 1, 4, 5)]
@@ -198,6 +200,7 @@ class Figures(unittest.TestCase):
         latency = driver.latency(counters()['latency'])
         self.assertEqual(latency['max'], 130)
         self.assertTrue(64 <= latency['p50'] < 128)
+        self.assertEqual(latency['p99'], 130)
         self.assertIsNone(driver.latency(counters()['userfaultfd-latency']))
         self.assertIsNone(driver.latency(None))
 

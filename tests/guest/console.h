@@ -10,6 +10,7 @@
  * Messages
  *   ready    threads pages seed slow_ns
  *   beat     n ms verified passes since errors slow max_ns
+ *   mark     n ms verified, at the moment the command was obeyed
  *   error    thread page word generation expected got
  *   report   n ms verified passes since errors slow backwards gap_ms step_us,
  *            then any number of "hist" lines with bucket:count pairs, and "end"

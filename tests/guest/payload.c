@@ -282,12 +282,13 @@ static void print_beat(struct observer *o)
     struct totals t = observe(o);
 
     update_clocks(o);
+    /* What is wrong comes before the count that includes it. */
+    print_new_errors(o);
     console_print("beat n=%" PRIu64 " ms=%" PRIu64 " verified=%" PRIu64
                   " passes=%" PRIu64 " since=%" PRIu64 " errors=%" PRIu64
                   " slow=%" PRIu64 " max_ns=%" PRIu64,
                   ++o->beat, (o->last_ns - o->start_ns) / 1000000, t.verified,
                   t.passes, t.since, t.errors, t.slow, t.max_ns);
-    print_new_errors(o);
 }
 
 static void print_histogram(const struct observer *o)
@@ -331,6 +332,20 @@ static void print_report(struct observer *o)
     console_print("end n=%" PRIu64, o->beat);
 }
 
+/* Count whole passes from here on, and say where "here" is. */
+static void set_mark(struct observer *o)
+{
+    struct totals t;
+
+    for (unsigned int i = 0; i < o->count; i++) {
+        o->marks[i] = read_figure(&o->workers[i].passes);
+    }
+    t = observe(o);
+    console_print("mark n=%" PRIu64 " ms=%" PRIu64 " verified=%" PRIu64,
+                  o->beat, (monotonic_ns() - o->start_ns) / 1000000,
+                  t.verified);
+}
+
 static void obey(struct observer *o, enum console_command command)
 {
     switch (command) {
@@ -338,9 +353,7 @@ static void obey(struct observer *o, enum console_command command)
         print_report(o);
         break;
     case COMMAND_MARK:
-        for (unsigned int i = 0; i < o->count; i++) {
-            o->marks[i] = read_figure(&o->workers[i].passes);
-        }
+        set_mark(o);
         break;
     case COMMAND_CORRUPT:
         __atomic_store_n(&o->workers[0].corrupt, true, __ATOMIC_RELAXED);

@@ -64,21 +64,20 @@ class GuestLog:
 
     def __init__(self):
         self.ready = None
-        # dicts, with 'time', the host's clock, and 'side', 0 for the source:
-        # where the line ended, which is not always where the guest wrote it
-        self.beats = []
+        self.beats = []         # dicts, with 'time', the host's clock
+        self.marks = []
         self.errors = []
         self.reports = []
         self.fatal = None
         self.damaged_lines = 0
         self._rest = b''
 
-    def feed(self, data, now, side=0):
+    def feed(self, data, now):
         *lines, self._rest = (self._rest + data).split(b'\n')
         for line in lines:
-            self._take(line.rstrip(b'\r'), now, side)
+            self._take(line.rstrip(b'\r'), now)
 
-    def _take(self, line, now, side):
+    def _take(self, line, now):
         message = parse_line(line)
         if message is None:
             self.damaged_lines += bool(line)
@@ -87,7 +86,9 @@ class GuestLog:
         if name == 'ready':
             self.ready = values
         elif name == 'beat':
-            self.beats.append({**values, 'time': now, 'side': side})
+            self.beats.append({**values, 'time': now})
+        elif name == 'mark':
+            self.marks.append(values)
         elif name == 'error':
             self.errors.append(values)
         elif name == 'fatal':
@@ -199,7 +200,7 @@ class GuestConsole:
                 return
             for earlier in range(side):
                 self._drain(sockets, earlier)
-            self.log.feed(data, time.time(), side)
+            self.log.feed(data, time.time())
             if self._transcript:
                 self._transcript.write(data)
                 self._transcript.flush()
