@@ -79,6 +79,8 @@ static bool have_userfault(void)
         g_test_message("kvm,userfault=on: %s", said);
     }
     if (!have) {
+        /* Somebody else found that it has: then QEMU is wrong. */
+        g_assert_null(getenv("USERFAULT_EXPECTED"));
         g_test_skip("KVM has no userfault here");
     }
     return have;
@@ -313,11 +315,12 @@ static void assert_refused(const char *options, const char *first,
 
 static void test_unknown_values_refused(void)
 {
-    assert_refused("-machine none -accel kvm,userfault=maybe", "maybe",
-                   "userfault");
+    assert_refused("-machine none -accel kvm,userfault=maybe",
+                   "Parameter 'userfault'", "does not accept value 'maybe'");
     assert_refused("-machine q35 -S -accel kvm "
-                   "-global migration.postcopy-userfault=maybe", "maybe",
-                   "postcopy-userfault");
+                   "-global migration.postcopy-userfault=maybe",
+                   "Parameter 'postcopy-userfault'",
+                   "does not accept value 'maybe'");
 }
 
 static void test_on_without_kvm_refused(void)

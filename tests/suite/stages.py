@@ -39,7 +39,9 @@ class Context:
         self.results = Path(results)
         self.full = full
         self.speed = measure_speed()
-        self.only = None            # regular expression, set by the driver
+        # Set by the driver:
+        self.only = None            # regular expression
+        self.has_userfault = False  # of KVM here
 
     def qemu(self):
         return Path(os.environ.get('USERFAULT_QEMU') or
@@ -182,7 +184,8 @@ def userfault(context):
         context.qtest('userfault-test'), context.folder('userfault'),
         limit=CASE_LIMIT * context.speed,
         env={'QTEST_QEMU_BINARY': str(context.qemu()),
-             'USERFAULT_SPEED': f'{context.speed:.1f}'})
+             'USERFAULT_SPEED': f'{context.speed:.1f}',
+             **({'USERFAULT_EXPECTED': '1'} if context.has_userfault else {})})
     cases = qtests.list_cases(program.path, '/x86_64/userfault/', [], program.env,
                               program.results / 'list.log')
     if not cases:
