@@ -8,6 +8,7 @@ Limits are on standing still, not on the whole, because the speed of an
 emulated machine is anybody's guess; PATIENCE scales them.
 """
 
+import math
 import shutil
 import time
 from collections import deque
@@ -271,7 +272,7 @@ class Demonstration:
         early = min(times['resumed'] + EARLY, times['done'])
         faults = faults_served(self.progress)
         touches = Histogram.from_guest(after.counts_since(before))
-        beats = self.guest.log.beats
+        beats, mark = self.guest.log.beats, self.guest.log.marks[0]
         return {
             'userfault': settings.userfault,
             # from the source's stop to the destination's start; what the
@@ -296,10 +297,9 @@ class Demonstration:
             'guest_precopy_pages_per_s': throughput(
                 beats[4], before.figures),
             'guest_postcopy_pages_per_s': throughput(
-                self.guest.log.marks[0], after.figures),
+                mark, last_beat(beats, mark, until=times['done'])),
             'guest_early_pages_per_s': throughput(
-                self.guest.log.marks[0],
-                early_beat(beats, self.guest.log.marks[0])),
+                mark, last_beat(beats, mark, within=EARLY)),
             'guest_gap_ms': largest_gap(beats) * 1e3,
             'guest_clock_gap_ms': after.figures['gap_ms'],
             'guest_clock_step_us': after.figures['step_us'],
@@ -369,9 +369,13 @@ def throughput(first, last):
     return (last['verified'] - first['verified']) / ms * 1e3 if ms > 0 else None
 
 
-def early_beat(beats, mark):
-    """The last heartbeat within EARLY of @mark; @mark when there is none."""
-    inside = [b for b in beats if 0 <= b['ms'] - mark['ms'] <= EARLY * 1e3]
+def last_beat(beats, mark, until=math.inf, within=math.inf):
+    """
+    The last heartbeat after @mark that arrived by @until (host clock) and
+    lies within that many seconds of the guest's clock; @mark without one.
+    """
+    inside = [b for b in beats if b['time'] <= until
+              and 0 <= b['ms'] - mark['ms'] <= within * 1e3]
     return inside[-1] if inside else mark
 
 

@@ -77,7 +77,8 @@ class Drawing(unittest.TestCase):
             total=32768, transferred=500 << 20, faults=1789.0,
             faults_peak=2100.0, fault_history=[100, 2000, 1789],
             guest=901.0, guest_history=[200000, 901], beat=777, errors=0,
-            arrived={'vCPU exit': 12345, 'userfaultfd': 9, 'background': 777},
+            arrived={'vCPU exit': 12345, 'userfaultfd': 9,
+                     'background': 777},
             notes=[report.one_line(result('on'))])
 
     def test_no_line_is_wider_than_the_terminal(self):
@@ -184,12 +185,14 @@ class Figures(unittest.TestCase):
         self.assertIsNone(driver.count_rate(samples, 20, 25))
 
     def test_throughput_uses_the_guests_clock(self):
-        beats = [{'ms': t * 500, 'verified': t * 1000} for t in range(30)]
+        beats = [{'ms': t * 500, 'verified': t * 1000, 'time': t}
+                 for t in range(30)]
         self.assertEqual(driver.throughput(beats[2], beats[6]), 2000)
         self.assertIsNone(driver.throughput(beats[2], beats[2]))
         mark = {'ms': 1200, 'verified': 2400}
-        self.assertEqual(driver.early_beat(beats, mark)['ms'], 6000)
-        self.assertIs(driver.early_beat(beats[:2], mark), mark)
+        self.assertEqual(driver.last_beat(beats, mark, within=5)['ms'], 6000)
+        self.assertEqual(driver.last_beat(beats, mark, until=7.5)['ms'], 3500)
+        self.assertIs(driver.last_beat(beats[:2], mark), mark)
 
     def test_largest_gap(self):
         beats = [{'time': t} for t in (0, 1, 4, 5)]

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from . import HarnessError
 from .qemu import event_time
 
-PRECOPY, SWITCHOVER, POSTCOPY, DONE = 'precopy', 'switchover', 'postcopy', 'done'
+PRECOPY, SWITCHOVER, POSTCOPY, DONE = ('precopy', 'switchover', 'postcopy',
+                                       'done')
 MIB = 1 << 20
 FAILURES = ('failed', 'cancelled', 'postcopy-paused')
 
