@@ -299,7 +299,7 @@ class Demonstration:
             'guest_postcopy_pages_per_s': throughput(
                 mark, last_beat(beats, mark, until=times['done'])),
             'guest_early_pages_per_s': throughput(
-                mark, last_beat(beats, mark, within=EARLY)),
+                mark, last_beat(beats, mark, times['done'], EARLY)),
             'guest_gap_ms': largest_gap(beats) * 1e3,
             'guest_clock_gap_ms': after.figures['gap_ms'],
             'guest_clock_step_us': after.figures['step_us'],
