@@ -2,6 +2,7 @@
 """The stages that run on the build machine itself: unit tests in C, once for
 each sanitizer, and the Python parts' own tests."""
 
+import re
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
@@ -13,6 +14,7 @@ from results import Listener, Result
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parents[1]
 UNIT_LIMIT, PYTHON_LIMIT = 1200, 900
+TROUBLE = re.compile(r'ERROR|Bail out|SUMMARY: |runtime error|[Aa]ssert')
 # Folders with unittest modules.
 PYTHON_FOLDERS = ('tests/suite', 'tests/tooling', 'tests/guest', 'tests/demo')
 
@@ -30,18 +32,20 @@ def read_junit(path, stage):
                 if element is not None:
                     outcome = found
                     reason = (element.get('message') or element.text
-                              or last_words(suite) or kind)
+                              or said_about(suite, case.get('name')) or kind)
             yield Result(stage, test, outcome, reason,
                          float(case.get('time') or 0))
 
 
-def last_words(suite):
-    """The last line a suite wrote, for a case that gives no reason."""
-    for kind in ('system-err', 'system-out'):
-        lines = (suite.findtext(kind) or '').strip().splitlines()
-        if lines:
-            return lines[-1]
-    return ''
+def said_about(suite, name):
+    """The reason in what @suite wrote for a case whose element gives none."""
+    lines = '\n'.join(suite.findtext(kind) or ''
+                      for kind in ('system-out', 'system-err')).splitlines()
+    for line in lines:
+        if name in line and '# SKIP' in line:
+            return line.partition('# SKIP')[2].strip()
+    trouble = [line for line in lines if TROUBLE.search(line)]
+    return (trouble or lines or [''])[-1]
 
 
 def unit(report, build, results):

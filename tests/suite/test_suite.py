@@ -261,7 +261,10 @@ class UnitTests(unittest.TestCase):
     JUNIT = '''<testsuites><testsuite name="park">
         <testcase name="kick"/><testcase name="sleep"><failure>late
         </failure></testcase><testcase name="tsan"><skipped message="none"/>
-        </testcase></testsuite></testsuites>'''
+        </testcase><testcase name="4 /wait"><skipped/></testcase>
+        <system-out>ok 3 /wake # SKIP other
+ok 4 /wait # SKIP no futex
+1..4</system-out></testsuite></testsuites>'''
 
     def read(self, build):
         report = Report(io.StringIO())
@@ -280,7 +283,8 @@ class UnitTests(unittest.TestCase):
             self.assertEqual(self.read(Path(folder)), [
                 ('native: park: kick', 'pass', ''),
                 ('native: park: sleep', 'fail', 'late'),
-                ('native: park: tsan', 'skip', 'none')])
+                ('native: park: tsan', 'skip', 'none'),
+                ('native: park: 4 /wait', 'skip', 'no futex')])
 
     def test_no_report_is_red(self):
         report = Report(io.StringIO())
