@@ -141,10 +141,13 @@ class Cases(unittest.TestCase):
         on = self.traces('postcopy_userfault_start active ', fault)
         off = self.traces('postcopy_userfault_start off ')
         self.assertEqual((on.judge('on'), off.judge('off')), ('', ''))
+        idle = self.traces('postcopy_userfault_start active ')
+        self.assertEqual(idle.judge('on', asleep=True), '')
+        self.assertTrue(off.judge('on', asleep=True))
         for seen, policy in (
                 (on, 'off'), (off, 'on'), (self.traces(), 'on'),
                 (self.traces(), 'off'),
-                (self.traces('postcopy_userfault_start active '), 'on'),
+                (idle, 'on'),
                 (self.traces('postcopy_userfault_start off ', fault), 'off'),
                 (self.traces('postcopy_userfault_start fallback ', fault), 'on')):
             self.assertTrue(seen.judge(policy), (seen.statuses, policy))
