@@ -90,9 +90,10 @@ static inline u32 kvm_userfault_valid_flags(void)
 	return KVM_MEM_USERFAULT;
 }
 
-static inline int kvm_userfault_check_extension(void)
+/* Is this the number of a capability that KVM userfault provides? */
+static inline bool kvm_userfault_provides(long cap)
 {
-	return 1;
+	return cap == KVM_CAP_USERFAULT;
 }
 
 int kvm_userfault_check_region(struct kvm *kvm,
@@ -115,9 +116,9 @@ static inline u32 kvm_userfault_valid_flags(void)
 	return 0;
 }
 
-static inline int kvm_userfault_check_extension(void)
+static inline bool kvm_userfault_provides(long cap)
 {
-	return 0;
+	return false;
 }
 
 static inline int

@@ -119,8 +119,8 @@ statement S;
 @@
 kvm_vm_ioctl_check_extension_generic(struct kvm *kvm, long arg)
 {
-+	if (arg == KVM_CAP_USERFAULT)
-+		return kvm_userfault_check_extension();
++	if (kvm_userfault_provides(arg))
++		return 1;
 	S
 	...
 }
