@@ -72,7 +72,7 @@ int kvm_userfault_check_region(struct kvm *kvm,
 	addr = mem->userfault_bitmap;
 	bytes = BITS_TO_LONGS(mem->memory_size >> PAGE_SHIFT) * sizeof(long);
 
-	if (addr != untagged_addr(addr) ||
+	if (mem->userfault_bitmap != untagged_addr(mem->userfault_bitmap) ||
 	    !access_ok((void __user *)addr, bytes))
 		return -EINVAL;
 
