@@ -22,7 +22,9 @@
 #include "qobject/qnum.h"
 
 #define BREAK_PARAMETER "/sys/module/kvm/parameters/userfault_break"
-/* A cleared bit goes unnoticed: a kernel on which no page would ever arrive */
+/* The flag is unknown: a kernel without the feature */
+#define BREAK_ALL "255"
+/* A cleared bit goes unnoticed: the flag is known, but no page would arrive */
 #define BREAK_CLEARING "7"
 #define SLOW 4096                   /* bytes per second of the background */
 #define ANSWER_SECONDS 10           /* "promptly", on an idle machine */
@@ -99,13 +101,10 @@ static void show_userfault(void *unused)
     write_parameter("0");
 }
 
-/*
- * From here on KVM of this machine has no userfault that works, as on a
- * kernel where the flag means something else.
- */
-static bool hide_userfault(void)
+/* From here on KVM of this machine has no userfault that works. */
+static bool hide_userfault(const char *how)
 {
-    if (!write_parameter(BREAK_CLEARING)) {
+    if (!write_parameter(how)) {
         g_test_skip("this kernel cannot be made to lack KVM userfault");
         return false;
     }
@@ -340,17 +339,27 @@ static void test_off_without_kvm_accepted(void)
                              &said), ==, 0);
 }
 
-static void test_on_without_support_refused(void)
+static void refuse_without_support(const char *how, const char *reason)
 {
-    if (!hide_userfault()) {
+    if (!hide_userfault(how)) {
         return;
     }
     assert_refused("-machine none -accel kvm,userfault=on", "userfault=on: ",
-                   "the host kernel");
+                   reason);
     assert_refused("-machine q35 -S -accel kvm "
                    "-global migration.postcopy-userfault=on",
-                   "migration.postcopy-userfault=on: ", "the host kernel");
+                   "migration.postcopy-userfault=on: ", reason);
     unhide_userfault();
+}
+
+static void test_on_without_support_refused(void)
+{
+    refuse_without_support(BREAK_ALL, "the host kernel does not know");
+}
+
+static void test_on_with_broken_support_refused(void)
+{
+    refuse_without_support(BREAK_CLEARING, "the host kernel accepts");
 }
 
 /* ------------------------------------------------------------------------- */
@@ -524,7 +533,7 @@ static void test_fallback_migrates(void)
     QDict *service;
     Pair p;
 
-    if (!hide_userfault()) {
+    if (!hide_userfault(BREAK_ALL)) {
         return;
     }
     pair_start(&p, "-accel kvm");
@@ -538,7 +547,7 @@ static void test_fallback_migrates(void)
     assert_status(service, "fallback");
     assert_unused(service);
     g_assert_nonnull(strstr(qdict_get_str(service, "reason"),
-                            "the host kernel"));
+                            "the host kernel does not know"));
     assert_hmp_tells(p.to, service);
     g_assert_cmpint(count_lines(said, "KVM userfault is not used"), ==, 1);
     qobject_unref(service);
@@ -667,6 +676,8 @@ int main(int argc, char **argv)
                        test_unknown_values_refused);
         qtest_add_func("userfault/policy/on-without-support-refused",
                        test_on_without_support_refused);
+        qtest_add_func("userfault/policy/on-with-broken-support-refused",
+                       test_on_with_broken_support_refused);
     }
     if (env->has_kvm && env->has_uffd) {
         for (i = 0; i < ARRAY_SIZE(doors); i++) {

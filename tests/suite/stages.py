@@ -18,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 TESTS = HERE.parent
 CONFORMANCE = TESTS / 'kernel' / 'conformance'
 PARAMETER = Path('/sys/module/kvm/parameters/userfault_break')
+UNKNOWN = 255                   # value with which KVM does not know the flag
 # Seconds on an idle machine, times the measured speed.
 PROGRAM_LIMIT, MATRIX_LIMIT, CASE_LIMIT, DEMO_LIMIT = 60, 900, 300, 300
 NOMINAL_SPEED = 0.05        # seconds of measure_speed()'s loop that count as 1
@@ -97,6 +98,24 @@ def conformance(context):
     for source in sorted(CONFORMANCE.glob('[0-9][0-9]-*.c')):
         context.one('conformance', source.stem,
                     lambda name=source.stem: run_program(context, name))
+
+
+    if PARAMETER.exists():
+        context.one('conformance', 'all skip on a kernel without it',
+                    lambda: run_without(context))
+
+
+def run_without(context):
+    """Do all programs say so on a kernel that does not know the flag?"""
+    break_promise(UNKNOWN)
+    try:
+        done = process.run([CONFORMANCE / 'run', context.build / 'conformance'],
+                           PROGRAM_LIMIT * context.speed,
+                           context.folder('conformance') / 'without.log')
+    finally:
+        break_promise(0)
+    good = re.fullmatch(r'0 passed, 0 failed, [1-9]\d* skipped', done.last())
+    return ('pass', '') if good else ('fail', done.last())
 
 
 MATRIX_LINE = re.compile(r'^(promise \d+ broken|nothing broken): (.*)$')

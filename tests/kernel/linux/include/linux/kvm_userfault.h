@@ -13,6 +13,7 @@
  * What CONFIG_KVM_USERFAULT_BREAK can break, one promise at a time.  The
  * number is the promise's in Documentation/virt/kvm/userfault.rst; writing it
  * to the module parameter userfault_break breaks that promise and no other.
+ * The last one makes KVM one that has never heard of userfault.
  */
 enum kvm_userfault_promise {
 	KVM_USERFAULT_BIT_OF_PAGE	= 1,
@@ -31,6 +32,7 @@ enum kvm_userfault_promise {
 	KVM_USERFAULT_ADDRESS_SPACES	= 14,
 	KVM_USERFAULT_READ_ONLY		= 15,
 	KVM_USERFAULT_PRIVATE		= 16,
+	KVM_USERFAULT_KNOWN		= 255,
 };
 
 #ifdef CONFIG_KVM_USERFAULT_BREAK
@@ -87,7 +89,7 @@ static inline bool kvm_userfault_enabled(const struct kvm_memory_slot *slot)
 
 static inline u32 kvm_userfault_valid_flags(void)
 {
-	return KVM_MEM_USERFAULT;
+	return kvm_userfault_broken(KVM_USERFAULT_KNOWN) ? 0 : KVM_MEM_USERFAULT;
 }
 
 /* Is this the number of a capability that KVM userfault provides? */
