@@ -95,7 +95,8 @@ static inline u32 kvm_userfault_valid_flags(void)
 /* Is this the number of a capability that KVM userfault provides? */
 static inline bool kvm_userfault_provides(long cap)
 {
-	return cap == KVM_CAP_USERFAULT;
+	return cap == KVM_CAP_USERFAULT &&
+	       !kvm_userfault_broken(KVM_USERFAULT_KNOWN);
 }
 
 int kvm_userfault_check_region(struct kvm *kvm,
