@@ -33,8 +33,8 @@ symbol mis, rb, start;
  int rbname_len;
 +int ret;
 +
-+QEMU_BUILD_BUG_ON(MIG_RP_MSG_REQ_PAGES_ID != POSTCOPY_WIRE_REQ_PAGES_ID ||
-+                  MIG_RP_MSG_REQ_PAGES != POSTCOPY_WIRE_REQ_PAGES);
++QEMU_BUILD_BUG_ON(MIG_RP_MSG_REQ_PAGES_ID != POSTCOPY_WIRE_REQ_PAGES_ID);
++QEMU_BUILD_BUG_ON(MIG_RP_MSG_REQ_PAGES != POSTCOPY_WIRE_REQ_PAGES);
 +if (postcopy_userfault_request(mis, rb, start, &ret)) {
 +    return ret;
 +}

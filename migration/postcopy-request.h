@@ -71,13 +71,18 @@ typedef struct PostcopyRequest {
 typedef QSLIST_HEAD(PostcopyRequestList, PostcopyRequest) PostcopyRequestList;
 
 typedef enum PostcopySend {
-    POSTCOPY_SEND_DONE,         /* all that was queued is on its way */
-    POSTCOPY_SEND_ELSEWHERE,    /* another thread is sending, ours included */
-    POSTCOPY_SEND_WOULD_BLOCK,  /* nothing sent: call again from a thread
-                                   that may block */
-    POSTCOPY_SEND_FAILED,       /* the channel is broken or closed; the
-                                   requests are dropped, their pages stay
-                                   claimed and are asked for on resume */
+    /* All that was queued is on its way. */
+    POSTCOPY_SEND_DONE,
+    /* Another thread is sending, ours included. */
+    POSTCOPY_SEND_ELSEWHERE,
+    /* Nothing was sent: call again from a thread that may block. */
+    POSTCOPY_SEND_WOULD_BLOCK,
+    /*
+     * The channel is broken or closed.  Requests are dropped, or stay queued
+     * if they came meanwhile; their pages stay claimed, and a resume asks for
+     * all of these anew.
+     */
+    POSTCOPY_SEND_FAILED,
 } PostcopySend;
 
 typedef struct PostcopyRequestQueue PostcopyRequestQueue;
@@ -128,8 +133,8 @@ void postcopy_request_push(PostcopyRequestQueue *queue, void *block,
  *             socket; false for vCPUs
  *
  * Whoever gets the send lock sends the requests of all; the others return at
- * once.  A request pushed before the call is written, dropped on a broken
- * channel, or in the hands of a thread that is in this function.
+ * once.  A request pushed before the call is written, in the hands of a thread
+ * that is in this function, or the channel is broken.
  */
 PostcopySend postcopy_request_flush(PostcopyRequestQueue *queue,
                                     bool may_block);

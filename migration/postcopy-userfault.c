@@ -9,7 +9,7 @@
  * Threads      vCPUs, the fault thread, the loaders (listen and preempt
  *              thread), and whoever starts and stops incoming postcopy.
  * Owns         per block the set of pages asked for; the waiting vCPUs; the
- *              queue of requests; the statistics, which outlive the postcopy_userfault.
+ *              queue of requests; the statistics, which outlive the service.
  * Locks        vCPUs share none on the fault path, but for a bucket of the
  *              wait table (same page, or a collision) and trylocks.  Order:
  *                BQL, send_lock (postcopy-request.c), mis->rp_mutex

@@ -16,20 +16,25 @@
 #include "qemu/park.h"
 
 typedef enum KVMUserfaultResult {
-    KVM_USERFAULT_RETRY,        /* the page is there: run the vCPU again */
-    KVM_USERFAULT_INTERRUPTED,  /* the park word was kicked: leave KVM_RUN's
-                                   loop, the vCPU will fault again */
+    /* The page is there: run the vCPU again. */
+    KVM_USERFAULT_RETRY,
+    /* The park word was kicked: leave KVM_RUN's loop, to fault again later. */
+    KVM_USERFAULT_INTERRUPTED,
 } KVMUserfaultResult;
 
 typedef struct KVMUserfaultBlock {
-    void *cookie;                   /* handed to KVMUserfaultOps.fault() */
-    uint64_t length;                /* pages beyond are never absent; bytes */
-    const unsigned long *present;   /* a bit for each small host page; only
-                                       ever set while the service runs, and
-                                       before kvm_userfault_pages_present() */
+    /* Handed to KVMUserfaultOps.fault() */
+    void *cookie;
+    /* In bytes; pages beyond are never absent. */
+    uint64_t length;
+    /*
+     * A bit for each small host page.  While userfault is in use bits are only
+     * ever set, and that before kvm_userfault_pages_present().
+     */
+    const unsigned long *present;
 } KVMUserfaultBlock;
 
-/* What the user of userfault exits provides; @opaque is kvm_userfault_start's. */
+/* What the user of exits provides; @opaque is kvm_userfault_start()'s. */
 typedef struct KVMUserfaultOps {
     /*
      * Fill in @info for @rb and return true, or return false to leave the
@@ -95,8 +100,8 @@ bool kvm_userfault_active(void);
  * @length: in bytes
  *
  * Clears the bits in all memslots that map the pages, with release semantics:
- * their content, and their bits in KVMUserfaultBlock.present, must be in place.  Any
- * thread that is registered with RCU.
+ * the content of the pages must be in place, and their bits set in
+ * KVMUserfaultBlock.present.  Any thread that is registered with RCU.
  */
 void kvm_userfault_pages_present(RAMBlock *rb, uint64_t offset,
                                  uint64_t length);
