@@ -105,6 +105,7 @@ static void *loop_thread(void *arg)
 static void check_switching_under_load(void)
 {
     const struct sigaction action = { .sa_handler = kicked };
+    const volatile uint32_t *count;
     struct subject s;
     struct vcpu vcpu;
     struct outcome o;
@@ -117,14 +118,16 @@ static void check_switching_under_load(void)
     set_gmem(&vm, &s, 0);
     vcpu_start_loop(&vcpu, page_gpa(&s, 5), COUNTER_GPA);
     check(!pthread_create(&thread, NULL, loop_thread, &vcpu), "thread");
-    for (int i = 0; i < 300; i++) {
+    count = (const volatile uint32_t *)(vm.code + COUNTER_GPA);
+    /* On a busy machine the guest may come late; it has time until the
+     * program's limit. */
+    for (int i = 0; i < 300 || *count <= 300; i++) {
         set_gmem(&vm, &s, i % 2 ? 0 : UF);
     }
     pthread_kill(thread, SIGUSR1);
     pthread_join(thread, &result);
     o = *(struct outcome *)result;
     check(o.err == -EINTR, "%s", outcome_text(o));
-    check(*(uint32_t *)(vm.code + COUNTER_GPA) > 300, "the guest did not run");
     teardown(&vm, &vcpu);
 }
 

@@ -35,6 +35,9 @@ enum kvm_userfault_promise {
 	KVM_USERFAULT_KNOWN		= 255,
 };
 
+/* Flags that userspace gives a memslot; above them are KVM's own. */
+#define KVM_USERFAULT_USER_FLAGS	0xffffu
+
 #ifdef CONFIG_KVM_USERFAULT_BREAK
 bool kvm_userfault_broken(enum kvm_userfault_promise promise);
 bool kvm_userfault_break_repeat(struct kvm_vcpu *vcpu,

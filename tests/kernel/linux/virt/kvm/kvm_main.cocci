@@ -23,10 +23,9 @@ check_memory_region_flags(...)
 
 //# rule check_region places 1 -- the address of the bitmap is checked when the slot is set
 @@
-identifier kvm, mem, r;
+identifier fn, kvm, mem, r;
 @@
-__kvm_set_memory_region(struct kvm *kvm,
-			const struct kvm_userspace_memory_region2 *mem)
+fn(struct kvm *kvm, const struct kvm_userspace_memory_region2 *mem)
 {
 	...
 	r = check_memory_region_flags(kvm, mem);
@@ -47,6 +46,13 @@ identifier mem;
 +	if (mem->flags & KVM_MEM_GUEST_MEMFD && !kvm_userfault_may_update(old, mem))
 		return -EINVAL;
 
+//# rule same_flags places 1 0[6.12] -- a flag of KVM's own is no change; a live guest_memfd slot may have one
+@@
+identifier mem;
+@@
+-	mem->flags != old->flags
++	mem->flags != (old->flags & KVM_USERFAULT_USER_FLAGS)
+
 //# rule init_slot places 1 -- a new slot gets the bitmap with the flags
 @@
 identifier new, mem;
@@ -63,30 +69,37 @@ identifier dest, src;
 +	dest->userfault = src->userfault;
 	dest->id = src->id;
 
-//# rule gmem_bind places 1 -- a slot that replaces one with other flags must keep its file
+//# rule gmem_bind places 0 1[6.12] 1[7.2] -- a slot that replaces one with other flags must keep its file
 @@
 identifier mem;
 expression kvm, new;
 @@
-__kvm_set_memory_region(...)
-{
-	<...
 -	kvm_gmem_bind(kvm, new, mem->guest_memfd, mem->guest_memfd_offset)
 +	kvm_userfault_gmem_bind(kvm, old, new, mem, change)
-	...>
-}
 
-//# rule gmem_unbind places 1 -- and has no binding of its own to lose
+//# rule gmem_unbind places 0 1[6.12] 1[7.2] -- and has no binding of its own to lose
 @@
-expression new;
+symbol new;
 @@
-__kvm_set_memory_region(...)
-{
-	<...
 -	kvm_gmem_unbind(new)
 +	kvm_userfault_gmem_unbind(new, change)
-	...>
-}
+
+//# rule gmem_adopt places 1 0[6.12] 0[7.2] -- the same where only a slot that is created is bound
+@@
+symbol kvm, old, new, mem, change, r;
+@@
++	r = kvm_userfault_gmem_adopt(old, new, mem, change);
++	if (r)
++		goto out;
+	r = kvm_set_memslot(kvm, old, new, change);
+
+//# rule gmem_keep_binding places 1 0[6.12] -- a slot with other flags has taken the binding over
+@@
+symbol old, change;
+@@
+-	if (WARN_ON_ONCE(old->flags & KVM_MEM_GUEST_MEMFD))
++	if (WARN_ON_ONCE(change == KVM_MR_MOVE && old->flags & KVM_MEM_GUEST_MEMFD))
+		kvm_gmem_unbind(old);
 
 //# rule gmem_rebind places 1 -- before it takes over, when nothing can fail any more
 @@

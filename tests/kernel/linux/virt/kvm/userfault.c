@@ -39,6 +39,7 @@ static_assert(offsetof(struct kvm_userspace_memory_region2,
 static_assert(!(KVM_MEM_USERFAULT &
 		(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY |
 		 KVM_MEM_GUEST_MEMFD | KVM_MEMSLOT_INVALID)));
+static_assert(KVM_USERFAULT_USER_FLAGS + 1 == KVM_MEMSLOT_INVALID);
 static_assert(!(KVM_MEMORY_EXIT_FLAG_USERFAULT &
 		KVM_MEMORY_EXIT_FLAG_PRIVATE));
 
@@ -96,7 +97,8 @@ bool kvm_userfault_may_update(const struct kvm_memory_slot *old,
 	if (mem->guest_phys_addr >> PAGE_SHIFT != old->base_gfn)
 		return false;
 
-	if ((mem->flags ^ old->flags) & ~KVM_MEM_USERFAULT)
+	if ((mem->flags ^ old->flags) & KVM_USERFAULT_USER_FLAGS &
+	    ~KVM_MEM_USERFAULT)
 		return false;
 
 	return (mem->flags | old->flags) & KVM_MEM_USERFAULT;

@@ -2,7 +2,8 @@
 /*
  * KVM userfault on slots of guest_memfd
  *
- * A part of guest_memfd.c, which alone knows struct kvm_gmem.  The flags of a
+ * A part of guest_memfd.c, which alone knows struct kvm_gmem (struct gmem_file
+ * in later versions).  The flags of a
  * live slot change by replacing the slot, but a guest_memfd file knows the slot
  * that is bound to it: the binding must follow, with vCPUs running.
  *
@@ -73,6 +74,7 @@ int kvm_gmem_adopt(const struct kvm_memory_slot *old,
 	if (file == old->gmem.file && offset >> PAGE_SHIFT == old->gmem.pgoff) {
 		WRITE_ONCE(new->gmem.file, file);
 		new->gmem.pgoff = old->gmem.pgoff;
+		new->flags |= old->flags & ~KVM_USERFAULT_USER_FLAGS;
 		r = 0;
 	}
 

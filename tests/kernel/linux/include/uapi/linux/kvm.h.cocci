@@ -27,8 +27,14 @@ struct kvm_userspace_memory_region2 {
 +/* for kvm_run::memory_fault.flags */
 +#define KVM_MEMORY_EXIT_FLAG_USERFAULT (1ULL << 4)
 
-//# rule capability places 1 -- the number of the series; a hint only, later kernels use it for something else
+//# rule capability places 0 1[6.12] -- the number of the series; a hint only, later kernels use it for something else
 @@
 @@
 #define KVM_CAP_X86_GUEST_MODE 238
 +#define KVM_CAP_USERFAULT 243
+
+//# rule capability_later places 1 0[6.12] -- in those a number far from those in use
+@@
+@@
+#define KVM_CAP_X86_GUEST_MODE 238
++#define KVM_CAP_USERFAULT 1243

@@ -23,10 +23,9 @@ gfn_to_memslot_dirty_bitmap(...)
 
 //# rule max_level places 1 -- for faults and for the recovery of huge pages alike
 @@
-identifier kvm, slot, gfn, max_level;
+identifier fn, slot, max_level;
 @@
-__kvm_mmu_max_mapping_level(struct kvm *kvm, const struct kvm_memory_slot *slot,
-			    gfn_t gfn, int max_level, ...)
+fn(..., const struct kvm_memory_slot *slot, ...)
 {
 	...
 +	max_level = kvm_mmu_userfault_max_level(slot, max_level);
@@ -36,14 +35,14 @@ __kvm_mmu_max_mapping_level(struct kvm *kvm, const struct kvm_memory_slot *slot,
 
 //# rule fault places 1 -- before the host looks for the page
 @@
-identifier vcpu, fault, ret;
+identifier fn, vcpu, fault, ret;
 @@
-kvm_faultin_pfn(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault, ...)
+fn(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault, ...)
 {
 	...
 +	ret = kvm_mmu_userfault(vcpu, fault);
 +	if (ret != RET_PF_CONTINUE)
 +		return ret;
-	ret = __kvm_faultin_pfn(vcpu, fault);
+	ret = \(__kvm_faultin_pfn\|__kvm_mmu_faultin_pfn\)(vcpu, fault);
 	...
 }

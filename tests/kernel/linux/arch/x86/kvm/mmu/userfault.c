@@ -176,7 +176,7 @@ bool kvm_mmu_userfault_apply_flags(struct kvm *kvm,
 
 	if (!(new->flags & KVM_MEM_USERFAULT)) {
 		if (!kvm_slot_dirty_track_enabled(new))
-			kvm_mmu_zap_collapsible_sptes(kvm, new);
+			kvm_mmu_recover_huge_pages(kvm, new);
 	} else if (!kvm_userfault_broken(KVM_USERFAULT_DROPS_MAPPINGS)) {
 		kvm_mmu_userfault_zap(kvm, new);
 	}

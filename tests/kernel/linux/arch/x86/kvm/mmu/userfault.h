@@ -8,8 +8,13 @@
 #define __KVM_X86_MMU_USERFAULT_H
 
 #include <linux/kvm_userfault.h>
+#include <linux/version.h>
 
 #include "mmu_internal.h"
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+#define kvm_mmu_recover_huge_pages kvm_mmu_zap_collapsible_sptes
+#endif
 
 #ifdef CONFIG_KVM_USERFAULT
 int kvm_mmu_userfault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault);
