@@ -7,6 +7,18 @@
  #include "postcopy-ram.h"
 +#include "postcopy-userfault.h"
 
+//# rule permission places 1 -- say which permission on what is missing
+@@
+symbol errp;
+@@
+ postcopy_ram_supported_by_host(...)
+ {
+ <...
+-error_setg(errp, "Userfaultfd not available: %s", strerror(errno));
++postcopy_userfault_no_userfaultfd(errp, errno);
+ ...>
+ }
+
 //# rule account places 1 -- requests of vCPUs delay the end of the preempt channel like those of the fault thread
 @@
 symbol mis;
@@ -25,6 +37,22 @@ symbol mis;
  qemu_thread_join(&mis->fault_thread);
 +postcopy_userfault_stop(mis);
 
+//# rule unregister places 1 -- a block that was plugged in meanwhile was never registered; to unregister it failed, and all blocks after it stayed registered
+@@
+typedef RAMBlock;
+identifier rb, opaque;
+@@
+ cleanup_range(RAMBlock *rb, void *opaque)
+ {
+ ...
++
++if (!rb->postcopy_length) {
++    return 0;
++}
+ trace_postcopy_cleanup_range(...);
+ ...
+ }
+
 //# rule discarded places 1 -- a vCPU may come for the same discarded page
 @@
 symbol mis, rb, start, aligned, received;
@@ -39,7 +67,22 @@ symbol mis, rb, start, aligned, received;
  ...>
  }
 
-//# rule blocktime places 1 -- a vCPU that waits in the service is as blocked as one that waits in userfaultfd
+//# rule shared places 1 -- pages that were asked for are known by their address in this process; by that of the other one they would never be found again, and the preempt channel would not end
+@@
+typedef uintptr_t;
+symbol mis, rb, aligned_rbo, client_addr;
+@@
+ postcopy_request_shared_page(...)
+ {
+ <...
+ postcopy_request_page(mis, rb, aligned_rbo,
+-                      client_addr
++                      (uintptr_t)rb->host + aligned_rbo
+                       , ...)
+ ...>
+ }
+
+//# rule blocktime places 0 1[10.0] -- a vCPU that waits in the service is as blocked as one that waits in userfaultfd; it is not static in later versions
 @@ @@
 -static
  void mark_postcopy_blocktime_begin(...)
@@ -75,7 +118,7 @@ symbol mis;
  ...>
  }
 
-//# rule placed places 3 -- every host page of postcopy is placed here; PRESENT is set first, the vCPUs' bits are cleared after it
+//# rule placed places 3 -- every host page of postcopy is placed here; PRESENT is set first, the vCPUs' bits are cleared after it, without the mutex
 @@
 typedef gpointer;
 symbol mis, userfault_fd;
@@ -97,13 +140,15 @@ symbol mis, host_addr;
  ...>
  }
 @@
-typedef uintptr_t;
 symbol mis, host_addr, rb, stamp;
+identifier ret;
 @@
  qemu_ufd_copy_ioctl(...)
  {
- <...
- mark_postcopy_blocktime_end((uintptr_t)host_addr);
+ ...
+ if (!ret) {
+ ...
 +postcopy_userfault_placed(mis, rb, host_addr, stamp);
- ...>
+ }
+ ...
  }

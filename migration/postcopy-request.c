@@ -2,7 +2,8 @@
  * Asking the source for pages: each page once, many requests in one write
  *
  * Threads      any: vCPUs, the fault thread, the thread that resumes.
- * Owns         the claimed bits of each block; a list of requests to send.
+ * Owns         the claimed bits of each block; a list of requests to send, in
+ *              which there is room for so many that nobody needs yet.
  * Locks        send_lock, taken with trylock by threads that may not wait,
  *              then the channel's own lock (ops->lock).
  * Orderings    pusher: push, full barrier, trylock send_lock
@@ -29,6 +30,8 @@ struct PostcopyRequestQueue {
     void *opaque;
     /* Anybody, atomically; newest first */
     PostcopyRequestList pending;
+    /* Anybody, atomically: requests ahead of need, queued or about to be */
+    unsigned ahead;
     QemuMutex send_lock;
 };
 
@@ -39,13 +42,16 @@ bool postcopy_request_map_init(PostcopyRequestMap *map, uint64_t bytes,
     map->page_shift = ctz64(page_size);
     map->pages = bytes >> map->page_shift;
     map->requested = bitmap_try_new(MAX(map->pages, 1));
-    return map->requested != NULL;
+    map->ahead = bitmap_try_new(MAX(map->pages, 1));
+    return map->requested && map->ahead;
 }
 
 void postcopy_request_map_destroy(PostcopyRequestMap *map)
 {
     g_free(map->requested);
     map->requested = NULL;
+    g_free(map->ahead);
+    map->ahead = NULL;
 }
 
 static uint64_t page_index(const PostcopyRequestMap *map, uint64_t offset)
@@ -65,11 +71,29 @@ bool postcopy_request_claim(PostcopyRequestMap *map, uint64_t offset)
     return !(qatomic_fetch_or(word, mask) & mask);
 }
 
+bool postcopy_request_claim_ahead(PostcopyRequestMap *map, uint64_t offset)
+{
+    uint64_t page = page_index(map, offset);
+
+    if (!postcopy_request_claim(map, offset)) {
+        return false;
+    }
+    set_bit_atomic(page, map->ahead);
+    return true;
+}
+
 bool postcopy_request_claimed(const PostcopyRequestMap *map, uint64_t offset)
 {
     uint64_t page = page_index(map, offset);
 
     return qatomic_read(&map->requested[BIT_WORD(page)]) & BIT_MASK(page);
+}
+
+bool postcopy_request_is_ahead(const PostcopyRequestMap *map, uint64_t offset)
+{
+    uint64_t page = page_index(map, offset);
+
+    return qatomic_read(&map->ahead[BIT_WORD(page)]) & BIT_MASK(page);
 }
 
 uint64_t postcopy_request_next(const PostcopyRequestMap *map, uint64_t offset)
@@ -111,11 +135,29 @@ static void free_list(PostcopyRequestList *list)
     }
 }
 
+/* Take all that is queued, oldest first.  Returns false if there is nothing. */
+static bool take_pending(PostcopyRequestQueue *q, PostcopyRequestList *fifo)
+{
+    PostcopyRequestList lifo;
+    PostcopyRequest *req;
+    unsigned ahead = 0;
+
+    QSLIST_MOVE_ATOMIC(&lifo, &q->pending);
+    QSLIST_INIT(fifo);
+    while ((req = QSLIST_FIRST(&lifo))) {
+        QSLIST_REMOVE_HEAD(&lifo, next);
+        QSLIST_INSERT_HEAD(fifo, req, next);
+        ahead += req->ahead;
+    }
+    postcopy_request_unreserve(q, ahead);
+    return !QSLIST_EMPTY(fifo);
+}
+
 void postcopy_request_drop(PostcopyRequestQueue *q)
 {
     PostcopyRequestList taken;
 
-    QSLIST_MOVE_ATOMIC(&taken, &q->pending);
+    take_pending(q, &taken);
     free_list(&taken);
 }
 
@@ -128,13 +170,27 @@ void postcopy_request_queue_free(PostcopyRequestQueue *q)
     }
 }
 
-void postcopy_request_push(PostcopyRequestQueue *q, void *block,
-                           uint64_t offset)
+unsigned postcopy_request_reserve(PostcopyRequestQueue *q, unsigned n)
 {
-    PostcopyRequest *req = g_new(PostcopyRequest, 1), *head, *next;
+    unsigned before = qatomic_fetch_add(&q->ahead, n);
+    unsigned room = MIN(n, POSTCOPY_REQUEST_AHEAD_MAX -
+                           MIN(before, POSTCOPY_REQUEST_AHEAD_MAX));
 
-    req->block = block;
-    req->offset = offset;
+    postcopy_request_unreserve(q, n - room);
+    return room;
+}
+
+void postcopy_request_unreserve(PostcopyRequestQueue *q, unsigned n)
+{
+    if (n) {
+        qatomic_sub(&q->ahead, n);
+    }
+}
+
+static void push(PostcopyRequestQueue *q, PostcopyRequest *req)
+{
+    PostcopyRequest *head, *next;
+
     head = qatomic_read(&q->pending.slh_first);
     do {
         next = head;
@@ -145,19 +201,26 @@ void postcopy_request_push(PostcopyRequestQueue *q, void *block,
     smp_mb();
 }
 
-/* Take all that is queued, oldest first.  Returns false if there is nothing. */
-static bool take_pending(PostcopyRequestQueue *q, PostcopyRequestList *fifo)
+void postcopy_request_push(PostcopyRequestQueue *q, void *block,
+                           uint64_t offset, uint32_t length)
 {
-    PostcopyRequestList lifo;
-    PostcopyRequest *req;
+    PostcopyRequest *req = g_new(PostcopyRequest, 1);
 
-    QSLIST_MOVE_ATOMIC(&lifo, &q->pending);
-    QSLIST_INIT(fifo);
-    while ((req = QSLIST_FIRST(&lifo))) {
-        QSLIST_REMOVE_HEAD(&lifo, next);
-        QSLIST_INSERT_HEAD(fifo, req, next);
-    }
-    return !QSLIST_EMPTY(fifo);
+    *req = (PostcopyRequest) {
+        .block = block, .offset = offset, .length = length,
+    };
+    push(q, req);
+}
+
+void postcopy_request_push_ahead(PostcopyRequestQueue *q, void *block,
+                                 uint64_t offset, uint32_t length)
+{
+    PostcopyRequest *req = g_new(PostcopyRequest, 1);
+
+    *req = (PostcopyRequest) {
+        .block = block, .offset = offset, .length = length, .ahead = true,
+    };
+    push(q, req);
 }
 
 /* Called with send_lock held. */

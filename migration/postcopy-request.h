@@ -18,6 +18,8 @@ typedef struct PostcopyRequestMap {
     unsigned page_shift;
     uint64_t pages;
     unsigned long *requested;
+    /* Of those: before anybody needed them.  Only statistics go by it. */
+    unsigned long *ahead;
 } PostcopyRequestMap;
 
 /**
@@ -48,9 +50,22 @@ void postcopy_request_map_destroy(PostcopyRequestMap *map);
 bool postcopy_request_claim(PostcopyRequestMap *map, uint64_t offset);
 
 /**
+ * postcopy_request_claim_ahead: as postcopy_request_claim(), for a page that
+ * nobody needs yet
+ */
+bool postcopy_request_claim_ahead(PostcopyRequestMap *map, uint64_t offset);
+
+/**
  * postcopy_request_claimed: whether a page has been claimed
  */
 bool postcopy_request_claimed(const PostcopyRequestMap *map, uint64_t offset);
+
+/**
+ * postcopy_request_is_ahead: whether a page was claimed before it was needed
+ *
+ * For statistics: while the page is being claimed the answer may be no.
+ */
+bool postcopy_request_is_ahead(const PostcopyRequestMap *map, uint64_t offset);
 
 /**
  * postcopy_request_next: next claimed page
@@ -66,7 +81,15 @@ typedef struct PostcopyRequest {
     QSLIST_ENTRY(PostcopyRequest) next;
     void *block;
     uint64_t offset;
+    uint32_t length;
+    bool ahead;         /* of all requests in a list these can go last */
 } PostcopyRequest;
+
+/*
+ * Requests ahead of need that may be queued at a time.  They share a write
+ * with those of all vCPUs, which has to be small (PostcopyRequestOps.lock).
+ */
+#define POSTCOPY_REQUEST_AHEAD_MAX 256
 
 typedef QSLIST_HEAD(PostcopyRequestList, PostcopyRequest) PostcopyRequestList;
 
@@ -120,11 +143,36 @@ void postcopy_request_queue_free(PostcopyRequestQueue *queue);
  * @queue: the queue
  * @block: for ops->write()
  * @offset: byte offset in the block
+ * @length: in bytes
  *
  * Lock-free, any thread; a full barrier.  Call postcopy_request_flush() next.
  */
 void postcopy_request_push(PostcopyRequestQueue *queue, void *block,
-                           uint64_t offset);
+                           uint64_t offset, uint32_t length);
+
+/**
+ * postcopy_request_reserve: find room for requests ahead of need
+ * @queue: the queue
+ * @n: how many
+ *
+ * To be called before their pages are claimed, as what is claimed has to be
+ * asked for.  Returns for how many there is room.  Lock-free, any thread.
+ */
+unsigned postcopy_request_reserve(PostcopyRequestQueue *queue, unsigned n);
+
+/**
+ * postcopy_request_unreserve: give back room that was not needed
+ * @queue: the queue
+ * @n: how many
+ */
+void postcopy_request_unreserve(PostcopyRequestQueue *queue, unsigned n);
+
+/**
+ * postcopy_request_push_ahead: as postcopy_request_push(), for a request that
+ * has room reserved
+ */
+void postcopy_request_push_ahead(PostcopyRequestQueue *queue, void *block,
+                                 uint64_t offset, uint32_t length);
 
 /**
  * postcopy_request_flush: send what is queued, unless somebody else does

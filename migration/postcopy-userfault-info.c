@@ -65,8 +65,10 @@ void postcopy_userfault_hmp_info(Monitor *mon, const MigrationInfo *info)
                    u->reason ? " (" : "", u->reason ?: "",
                    u->reason ? ")" : "");
     monitor_printf(mon, "postcopy userfault pages: vcpu %" PRIu64
-                   ", userfaultfd %" PRIu64 ", background %" PRIu64 "\n",
-                   u->pages_vcpu, u->pages_userfaultfd, u->pages_background);
+                   ", readahead %" PRIu64 ", userfaultfd %" PRIu64
+                   ", background %" PRIu64 "\n",
+                   u->pages_vcpu, u->pages_readahead, u->pages_userfaultfd,
+                   u->pages_background);
     monitor_printf(mon, "postcopy userfault exits: %" PRIu64
                    " (already present %" PRIu64 ", spurious %" PRIu64
                    ", discarded %" PRIu64 ")\n", u->exits, u->already_present,
@@ -74,6 +76,10 @@ void postcopy_userfault_hmp_info(Monitor *mon, const MigrationInfo *info)
     monitor_printf(mon, "postcopy userfault requests: %" PRIu64 " in %" PRIu64
                    " writes (handed off %" PRIu64 ", resent %" PRIu64 ")\n",
                    u->requests, u->flushes, u->handoffs, u->resent);
+    monitor_printf(mon, "postcopy userfault readahead: %" PRIu64 " pages in %"
+                   PRIu64 " requests (used %" PRIu64 ", dropped %" PRIu64
+                   ")\n", u->readahead_pages, u->readahead_requests,
+                   u->readahead_used, u->readahead_dropped);
     monitor_printf(mon, "postcopy userfault waits: %" PRIu64 " (broken %"
                    PRIu64 ")\n", u->waits, u->waits_broken);
     print_latency(mon, "vcpu latency", u->latency);
@@ -96,6 +102,18 @@ bool postcopy_userfault_check(Error **errp)
     return true;
 }
 
+void postcopy_userfault_no_userfaultfd(Error **errp, int error)
+{
+    const char *cure = "";
+
+    if (error == EPERM || error == EACCES) {
+        cure = "; QEMU's user needs read and write access to /dev/userfaultfd";
+    } else if (error == ENOSYS) {
+        cure = "; the host's kernel is built without userfaultfd";
+    }
+    error_setg(errp, "Userfaultfd not available: %s%s", strerror(error), cure);
+}
+
 static void get_policy(Object *obj, Visitor *v, const char *name, void *opaque,
                        Error **errp)
 {
@@ -108,6 +126,28 @@ static void set_policy(Object *obj, Visitor *v, const char *name, void *opaque,
     visit_type_OnOffAuto(v, name, &postcopy_userfault.policy, errp);
 }
 
+static void get_readahead(Object *obj, Visitor *v, const char *name,
+                          void *opaque, Error **errp)
+{
+    visit_type_uint32(v, name, &postcopy_userfault.readahead, errp);
+}
+
+static void set_readahead(Object *obj, Visitor *v, const char *name,
+                          void *opaque, Error **errp)
+{
+    uint32_t pages;
+
+    if (!visit_type_uint32(v, name, &pages, errp)) {
+        return;
+    }
+    if (pages > POSTCOPY_READAHEAD_MAX) {
+        error_setg(errp, "Parameter '%s' expects a number of pages from 0 to "
+                   "%d", name, POSTCOPY_READAHEAD_MAX);
+        return;
+    }
+    postcopy_userfault.readahead = pages;
+}
+
 void postcopy_userfault_class_init(ObjectClass *klass)
 {
     object_class_property_add(klass, "postcopy-userfault", "OnOffAuto",
@@ -115,6 +155,11 @@ void postcopy_userfault_class_init(ObjectClass *klass)
     object_class_property_set_description(klass, "postcopy-userfault",
         "Serve vCPU page faults of incoming postcopy by exits from KVM; on or "
         "off has precedence over the accelerator's userfault property");
+    object_class_property_add(klass, "postcopy-userfault-readahead", "uint32",
+                              get_readahead, set_readahead, NULL, NULL);
+    object_class_property_set_description(klass, "postcopy-userfault-readahead",
+        "Pages that incoming postcopy asks for ahead of a vCPU that walks "
+        "memory, at most; 0 for none");
 }
 
 static void sum_vcpus(const PostcopyUserfault *u, PostcopyVcpuStats *sum)
@@ -131,6 +176,10 @@ static void sum_vcpus(const PostcopyUserfault *u, PostcopyVcpuStats *sum)
         sum->requests += qatomic_read_u64(&s->requests);
         sum->waits += qatomic_read_u64(&s->waits);
         sum->waits_broken += qatomic_read_u64(&s->waits_broken);
+        sum->readahead_pages += qatomic_read_u64(&s->readahead_pages);
+        sum->readahead_requests += qatomic_read_u64(&s->readahead_requests);
+        sum->readahead_used += qatomic_read_u64(&s->readahead_used);
+        sum->readahead_dropped += qatomic_read_u64(&s->readahead_dropped);
         postcopy_latency_merge(&sum->latency, &s->latency);
     }
 }
@@ -156,11 +205,16 @@ void postcopy_userfault_fill_info(MigrationInfo *info)
     i->discarded = vcpus.discarded;
     i->waits = vcpus.waits;
     i->waits_broken = vcpus.waits_broken;
+    i->readahead_pages = vcpus.readahead_pages;
+    i->readahead_requests = vcpus.readahead_requests;
+    i->readahead_used = vcpus.readahead_used;
+    i->readahead_dropped = vcpus.readahead_dropped;
     i->latency = latency_to_qapi(&vcpus.latency);
     i->flushes = qatomic_read_u64(&u->stats.flushes);
     i->resent = qatomic_read_u64(&u->stats.resent);
     i->handoffs = qatomic_read(&u->stats.handoffs);
     i->pages_vcpu = qatomic_read_u64(&u->stats.pages_vcpu);
+    i->pages_readahead = qatomic_read_u64(&u->stats.pages_readahead);
     i->pages_userfaultfd = qatomic_read_u64(&u->stats.pages_userfaultfd);
     i->pages_background = qatomic_read_u64(&u->stats.pages_background);
     postcopy_latency_merge(&uffd, &u->stats.uffd_latency);

@@ -9,7 +9,8 @@
 #ifndef QEMU_MIGRATION_POSTCOPY_USERFAULT_INT_H
 #define QEMU_MIGRATION_POSTCOPY_USERFAULT_INT_H
 
-#include "exec/ramblock.h"
+#include "system/userfault-headers.h"
+#include "postcopy-readahead.h"
 #include "postcopy-request.h"
 #include "postcopy-userfault.h"
 #include "postcopy-userfault-stats.h"
@@ -20,6 +21,7 @@ typedef struct PostcopyBlock {
     RAMBlock *rb;
     uint8_t *host;
     size_t page_size;
+    unsigned readahead;     /* host pages that may be asked for ahead */
     PostcopyRequestMap map;
 } PostcopyBlock;
 
@@ -27,14 +29,16 @@ typedef struct PostcopyVcpu {
     /* This vCPU's thread only */
     uintptr_t broken_page;  /* the wait for it was broken ... */
     int64_t broken_start;   /* ... after it had begun at this time */
+    PostcopyReadahead readahead;
     /* Written by this vCPU's thread, read by postcopy_userfault_stop() */
     bool inside;
     PostcopyVcpuStats stats;
 } QEMU_ALIGNED(64) PostcopyVcpu;
 
 typedef struct PostcopyUserfault {
-    /* Set once, by the property */
+    /* Set by properties, read by start */
     OnOffAuto policy;
+    uint32_t readahead;             /* in pages of the guest */
     /* Written by start and stop, under the BQL */
     bool ever;                      /* the statistics mean something */
     bool running;
@@ -58,5 +62,17 @@ typedef struct PostcopyUserfault {
 } PostcopyUserfault;
 
 extern PostcopyUserfault postcopy_userfault;
+
+/* Sends requests over the return path; the opaque is a PostcopyUserfault. */
+extern const PostcopyRequestOps postcopy_userfault_request_ops;
+
+/**
+ * postcopy_userfault_channel_open_locked: let vCPUs write to the return path
+ * @u: the service, with a channel in u->mis->to_src_file
+ *
+ * Any thread.  Called with mis->rp_mutex held.  Closed again by
+ * postcopy_userfault_pause_locked().
+ */
+void postcopy_userfault_channel_open_locked(PostcopyUserfault *u);
 
 #endif

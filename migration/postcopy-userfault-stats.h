@@ -29,6 +29,10 @@ typedef struct PostcopyVcpuStats {
     uint64_t requests;
     uint64_t waits;
     uint64_t waits_broken;
+    uint64_t readahead_pages;
+    uint64_t readahead_requests;
+    uint64_t readahead_used;
+    uint64_t readahead_dropped;
     PostcopyLatency latency;
 } PostcopyVcpuStats;
 
@@ -41,6 +45,7 @@ typedef struct PostcopyServiceStats {
     unsigned handoffs;
     /* the service's stats_lock */
     uint64_t pages_vcpu;
+    uint64_t pages_readahead;
     uint64_t pages_userfaultfd;
     uint64_t pages_background;
     PostcopyLatency uffd_latency;

@@ -2,8 +2,9 @@
  * Postcopy page faults of vCPUs, served through KVM userfault
  *
  * A vCPU that touches an absent page leaves KVM_RUN and comes here.  It asks
- * the source for the page, unless somebody did, and sleeps until the page is
- * placed.  Everybody else who touches absent pages (device models, vhost, KVM
+ * the source for the page, unless somebody did, and for those that it is about
+ * to walk to (postcopy-readahead.c), and sleeps until the page is placed.
+ * Everybody else who touches absent pages (device models, vhost, KVM
  * itself) still goes through userfaultfd and the fault thread.
  *
  * Threads      vCPUs, the fault thread, the loaders (listen and preempt
@@ -60,28 +61,24 @@
  */
 
 #include "qemu/osdep.h"
-#include <poll.h>
 #include "qapi/error.h"
+#include "qapi/qapi-events-migration.h"
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "qemu/memalign.h"
 #include "qemu/timer.h"
-#include "exec/ramblock.h"
 #include "exec/target_page.h"
 #include "hw/boards.h"
-#include "io/channel-file.h"
-#include "io/channel-socket.h"
-#include "io/channel-tls.h"
 #include "system/kvm.h"
 #include "system/kvm-userfault.h"
 #include "postcopy-ram.h"
 #include "postcopy-userfault-int.h"
-#include "qemu-file.h"
 #include "ram.h"
 #include "trace.h"
 
 PostcopyUserfault postcopy_userfault = {
     .policy = ON_OFF_AUTO_AUTO,
+    .readahead = 32,
 };
 
 static void __attribute__((constructor)) postcopy_userfault_init(void)
@@ -98,120 +95,9 @@ static bool page_present(const PostcopyBlock *b, uint64_t offset)
     return ramblock_recv_bitmap_test_byte_offset(b->rb, offset);
 }
 
-static bool channel_writable(const PostcopyUserfault *u)
+/* See that what a vCPU has queued gets sent. */
+static void flush_from_vcpu(PostcopyUserfault *u)
 {
-    struct pollfd pfd = { .fd = u->channel_fd, .events = POLLOUT };
-
-    return u->channel_fd >= 0 && poll(&pfd, 1, 0) == 1 &&
-           (pfd.revents & POLLOUT);
-}
-
-/*
- * PostcopyRequestOps.lock().  A socket that polls as writable has at least a
- * third of its send buffer free, and a list has at most one request of 16
- * bytes for each vCPU: the write that follows does not wait.
- */
-static bool channel_lock(void *opaque, bool may_block)
-{
-    PostcopyUserfault *u = opaque;
-    MigrationIncomingState *mis = u->mis;
-
-    if (may_block) {
-        qemu_mutex_lock(&mis->rp_mutex);
-        return true;
-    }
-    if (qemu_mutex_trylock(&mis->rp_mutex)) {
-        return false;
-    }
-    if (u->channel_open && mis->to_src_file && !channel_writable(u)) {
-        qemu_mutex_unlock(&mis->rp_mutex);
-        return false;
-    }
-    return true;
-}
-
-static void channel_unlock(void *opaque)
-{
-    PostcopyUserfault *u = opaque;
-
-    qemu_mutex_unlock(&u->mis->rp_mutex);
-}
-
-/*
- * The message leaves the block's name out if it is the last one named.  Both
- * sides keep that name, so choosing the form and writing the message are one
- * critical section of mis->rp_mutex.
- */
-static void put_request(MigrationIncomingState *mis, const PostcopyBlock *b,
-                        uint64_t offset)
-{
-    QEMUFile *f = mis->to_src_file;
-    const char *name = b->rb->idstr;
-    size_t name_len = strlen(name);
-    bool named = mis->last_rb != b->rb;
-
-    assert(name_len < 256);
-    qemu_put_be16(f, named ? POSTCOPY_WIRE_REQ_PAGES_ID :
-                     POSTCOPY_WIRE_REQ_PAGES);
-    qemu_put_be16(f, 8 + 4 + (named ? 1 + name_len : 0));
-    qemu_put_be64(f, offset);
-    qemu_put_be32(f, b->page_size);
-    if (named) {
-        qemu_put_byte(f, name_len);
-        qemu_put_buffer(f, (const uint8_t *)name, name_len);
-        mis->last_rb = b->rb;
-    }
-}
-
-static bool channel_write(void *opaque, const PostcopyRequestList *list)
-{
-    PostcopyUserfault *u = opaque;
-    MigrationIncomingState *mis = u->mis;
-    PostcopyRequest *req;
-    unsigned n = 0;
-    int ret;
-
-    if (!u->channel_open || !mis->to_src_file) {
-        return false;
-    }
-    QSLIST_FOREACH(req, list, next) {
-        put_request(mis, req->block, req->offset);
-        n++;
-    }
-    ret = qemu_fflush(mis->to_src_file);
-    postcopy_count(&u->stats.flushes, 1);
-    trace_postcopy_userfault_send(n, ret);
-    return ret >= 0;
-}
-
-static const PostcopyRequestOps request_ops = {
-    .lock = channel_lock,
-    .write = channel_write,
-    .unlock = channel_unlock,
-};
-
-/* Open the channel for vCPUs.  Called with mis->rp_mutex held. */
-static void channel_open_locked(PostcopyUserfault *u)
-{
-    QIOChannel *ioc = qemu_file_get_ioc(u->mis->to_src_file);
-    QIOChannelTLS *tls =
-        (QIOChannelTLS *)object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_TLS);
-
-    if (tls) {
-        ioc = tls->master;
-    }
-    u->channel_fd = -1;
-    if (object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_SOCKET)) {
-        u->channel_fd = QIO_CHANNEL_SOCKET(ioc)->fd;
-    }
-    u->channel_open = true;
-}
-
-/* Queue a request that the caller has claimed, and see that it gets sent. */
-static void ask_from_vcpu(PostcopyUserfault *u, PostcopyBlock *b,
-                          uint64_t offset)
-{
-    postcopy_request_push(u->queue, b, offset);
     if (postcopy_request_flush(u->queue, false) == POSTCOPY_SEND_WOULD_BLOCK) {
         qatomic_inc(&u->stats.handoffs);
         trace_postcopy_userfault_handoff();
@@ -232,7 +118,7 @@ bool postcopy_userfault_request(MigrationIncomingState *mis, RAMBlock *rb,
     assert(b);
     *ret = 0;
     if (postcopy_request_claim(&b->map, start)) {
-        postcopy_request_push(u->queue, b, start);
+        postcopy_request_push(u->queue, b, start, b->page_size);
         *ret = postcopy_userfault_flush(mis);
     }
     return true;
@@ -249,13 +135,6 @@ int postcopy_userfault_flush(MigrationIncomingState *mis)
         return -EIO;
     }
     return 0;
-}
-
-void postcopy_userfault_pause_locked(MigrationIncomingState *mis)
-{
-    postcopy_userfault.channel_open = false;
-    postcopy_userfault.channel_fd = -1;
-    trace_postcopy_userfault_pause();
 }
 
 /* Call @fn for each page that was asked for and is not there. */
@@ -284,7 +163,7 @@ static uint64_t for_each_outstanding(PostcopyUserfault *u,
 
 static void ask_again(PostcopyUserfault *u, PostcopyBlock *b, uint64_t offset)
 {
-    postcopy_request_push(u->queue, b, offset);
+    postcopy_request_push(u->queue, b, offset, b->page_size);
 }
 
 bool postcopy_userfault_resume(MigrationIncomingState *mis)
@@ -298,7 +177,7 @@ bool postcopy_userfault_resume(MigrationIncomingState *mis)
     /* What is still queued is claimed, hence asked for below. */
     postcopy_request_drop(u->queue);
     WITH_QEMU_LOCK_GUARD(&mis->rp_mutex) {
-        channel_open_locked(u);
+        postcopy_userfault_channel_open_locked(u);
     }
     /* Pairs with the one in postcopy_request_claim(). */
     smp_mb();
@@ -314,13 +193,16 @@ bool postcopy_userfault_resume(MigrationIncomingState *mis)
     return true;
 }
 
+/* In mis->page_requested: no time, since a vCPU asked for the page */
+#define STAMP_OF_VCPU ((gpointer)1)
+
 static void account_page(PostcopyUserfault *u, PostcopyBlock *b,
                          uint64_t offset)
 {
     void *host = b->host + offset;
 
     if (!g_tree_lookup(u->mis->page_requested, host)) {
-        g_tree_insert(u->mis->page_requested, host, (gpointer)1);
+        g_tree_insert(u->mis->page_requested, host, STAMP_OF_VCPU);
         qatomic_inc(&u->mis->page_requested_count);
     }
 }
@@ -334,6 +216,110 @@ void postcopy_userfault_account(MigrationIncomingState *mis)
         QEMU_LOCK_GUARD(&mis->page_request_mutex);
         trace_postcopy_userfault_account(for_each_outstanding(u, account_page));
     }
+}
+
+/* ------------------------------------------------------------------------- */
+/* Read-ahead */
+
+/*
+ * Pages in one request ahead of need.  With the preempt channel the source
+ * answers a request without letting go of its bitmap; and when it comes to a
+ * page that its background stream is sending at that moment, it leaves out the
+ * rest.  That stream is then about to send the rest by itself, as long as it is
+ * not more than this.
+ */
+#define READAHEAD_REQUEST 8
+
+/* Pages next to each other that have been claimed and will be one request */
+typedef struct ReadaheadRun {
+    uint64_t offset;
+    unsigned pages;
+} ReadaheadRun;
+
+static void push_run(PostcopyUserfault *u, PostcopyVcpu *v, PostcopyBlock *b,
+                     ReadaheadRun *run)
+{
+    if (run->pages) {
+        postcopy_request_push_ahead(u->queue, b, run->offset,
+                                    run->pages * b->page_size);
+        postcopy_count(&v->stats.readahead_requests, 1);
+        postcopy_count(&v->stats.readahead_pages, run->pages);
+        run->pages = 0;
+    }
+}
+
+/* Whether a page would have to be asked for if a vCPU came to it */
+static bool is_wanting(const PostcopyBlock *b, uint64_t offset)
+{
+    return !page_present(b, offset) &&
+           !postcopy_request_claimed(&b->map, offset) &&
+           !ramblock_page_is_discarded(b->rb, offset);
+}
+
+/*
+ * Queue requests for pages ahead of @w, which has come to @page; at most
+ * @room of them.  Returns how many.
+ */
+static unsigned ask_along(PostcopyUserfault *u, PostcopyVcpu *v,
+                          PostcopyBlock *b, PostcopyWalk *w, unsigned room)
+{
+    ReadaheadRun run = { 0 };
+    unsigned step, requests = 0;
+
+    for (step = 1; step <= POSTCOPY_READAHEAD_REACH; step++) {
+        int64_t page = w->page + step * w->stride;
+        uint64_t offset = page * b->page_size;
+        bool joins = run.pages && run.pages < READAHEAD_REQUEST &&
+                     offset == run.offset + run.pages * b->page_size;
+
+        if (page < 0 || page >= b->map.pages) {
+            break;
+        }
+        if (!is_wanting(b, offset)) {
+            continue;
+        }
+        if (!postcopy_readahead_room(w) || (!joins && requests == room)) {
+            break;
+        }
+        if (!postcopy_request_claim_ahead(&b->map, offset)) {
+            continue;
+        }
+        postcopy_readahead_asked(w, step);
+        if (!joins) {
+            push_run(u, v, b, &run);
+            run.offset = offset;
+            requests++;
+        }
+        run.pages++;
+    }
+    push_run(u, v, b, &run);
+    postcopy_readahead_reached(w, step - 1);
+    return requests;
+}
+
+/* Returns whether something was queued. */
+static bool read_ahead(PostcopyUserfault *u, PostcopyVcpu *v, PostcopyBlock *b,
+                       uint64_t offset)
+{
+    PostcopyReadaheadVerdict verdict;
+    unsigned wanted, room, requests;
+    PostcopyWalk *w;
+
+    w = postcopy_readahead_fault(&v->readahead, b, offset / b->page_size,
+                                 b->readahead, &verdict);
+    postcopy_count(&v->stats.readahead_used, verdict.used);
+    postcopy_count(&v->stats.readahead_dropped, verdict.dropped);
+    if (!w) {
+        return false;
+    }
+    wanted = postcopy_readahead_room(w);
+    room = postcopy_request_reserve(u->queue, wanted);
+    requests = ask_along(u, v, b, w, room);
+    postcopy_request_unreserve(u->queue, room - requests);
+    trace_postcopy_userfault_readahead(b->rb->idstr, offset, w->stride,
+                                       wanted - postcopy_readahead_room(w),
+                                       requests);
+    return requests;
 }
 
 /* ------------------------------------------------------------------------- */
@@ -360,24 +346,46 @@ static void fault_served(PostcopyVcpu *v, int64_t ns)
     postcopy_latency_add(&v->stats.latency, ns);
 }
 
+/*
+ * For the capability postcopy-blocktime: the vCPU begins to wait.  Before it
+ * asks, since the answer may be faster than it gets the mutex.
+ */
+static void blocktime_begin(PostcopyUserfault *u, PostcopyBlock *b,
+                            uint64_t offset)
+{
+    /* Loaders set PRESENT, then end what began, under this mutex. */
+    QEMU_LOCK_GUARD(&u->mis->page_request_mutex);
+
+    if (!page_present(b, offset)) {
+        mark_postcopy_blocktime_begin((uintptr_t)b->host + offset,
+                                      qemu_get_thread_id(), b->rb);
+    }
+}
+
 /* Sleep until the page is there (true) or the vCPU is kicked (false). */
 static bool wait_for_page(PostcopyUserfault *u, PostcopyVcpu *v,
                           PostcopyBlock *b, uint64_t offset, QemuPark *park)
 {
     uintptr_t page = (uintptr_t)b->host + offset;
     PostcopyWaiter waiter;
+    bool queued = false;
 
     postcopy_wait_begin(u->waits, &waiter, page, park);
     if (page_present(b, offset) || !qatomic_read(&u->serving)) {
         postcopy_wait_end(u->waits, &waiter);
         return true;
     }
+    if (u->mis->blocktime_ctx && v->broken_page != page) {
+        blocktime_begin(u, b, offset);
+    }
     if (postcopy_request_claim(&b->map, offset)) {
         postcopy_count(&v->stats.requests, 1);
-        ask_from_vcpu(u, b, offset);
+        postcopy_request_push(u->queue, b, offset, b->page_size);
+        queued = true;
     }
-    if (u->mis->blocktime_ctx) {
-        mark_postcopy_blocktime_begin(page, qemu_get_thread_id(), b->rb);
+    queued |= read_ahead(u, v, b, offset);
+    if (queued) {
+        flush_from_vcpu(u);
     }
     postcopy_count(&v->stats.waits, 1);
     qemu_park_sleep(park);
@@ -470,13 +478,15 @@ static const KVMUserfaultOps userfault_ops = {
 
 gpointer postcopy_userfault_stamp(void)
 {
-    return (gpointer)(uintptr_t)MAX(get_clock(), 1);
+    return (gpointer)(uintptr_t)MAX(get_clock(), 2);
 }
 
 gpointer postcopy_userfault_stamp_of_locked(MigrationIncomingState *mis,
                                             void *host)
 {
-    return g_tree_lookup(mis->page_requested, host);
+    gpointer stamp = g_tree_lookup(mis->page_requested, host);
+
+    return stamp == STAMP_OF_VCPU ? NULL : stamp;
 }
 
 void postcopy_userfault_placed(MigrationIncomingState *mis, RAMBlock *rb,
@@ -484,12 +494,13 @@ void postcopy_userfault_placed(MigrationIncomingState *mis, RAMBlock *rb,
 {
     PostcopyUserfault *u = &postcopy_userfault;
     uint64_t offset = (uint8_t *)host - rb->host;
-    bool for_vcpu = false;
+    bool ahead = false, for_vcpu = false;
 
     if (qatomic_read(&u->serving)) {
         PostcopyBlock *b = g_hash_table_lookup(u->blocks, rb);
 
         kvm_userfault_pages_present(rb, offset, b->page_size);
+        ahead = postcopy_request_is_ahead(&b->map, offset);
         for_vcpu = postcopy_wait_wake(u->waits, (uintptr_t)host) ||
                    (!stamp && postcopy_request_claimed(&b->map, offset));
     }
@@ -499,7 +510,8 @@ void postcopy_userfault_placed(MigrationIncomingState *mis, RAMBlock *rb,
         postcopy_latency_add(&u->stats.uffd_latency,
                              get_clock() - (int64_t)(uintptr_t)stamp);
     }
-    postcopy_count(for_vcpu ? &u->stats.pages_vcpu :
+    postcopy_count(ahead ? &u->stats.pages_readahead :
+                   for_vcpu ? &u->stats.pages_vcpu :
                    stamp ? &u->stats.pages_userfaultfd :
                    &u->stats.pages_background, 1);
 }
@@ -539,6 +551,7 @@ static int block_add(RAMBlock *rb, void *opaque)
     b->rb = rb;
     b->host = rb->host;
     b->page_size = qemu_ram_pagesize(rb);
+    b->readahead = u->readahead * qemu_target_page_size() / b->page_size;
     g_hash_table_insert(u->blocks, rb, b);
     return postcopy_request_map_init(&b->map, rb->postcopy_length,
                                      b->page_size) ? 0 : -ENOMEM;
@@ -557,9 +570,9 @@ static bool start_serving(PostcopyUserfault *u, Error **errp)
         error_setg(errp, "no memory for the bitmaps of requested pages");
         return false;
     }
-    u->queue = postcopy_request_queue_new(&request_ops, u);
+    u->queue = postcopy_request_queue_new(&postcopy_userfault_request_ops, u);
     WITH_QEMU_LOCK_GUARD(&u->mis->rp_mutex) {
-        channel_open_locked(u);
+        postcopy_userfault_channel_open_locked(u);
     }
     return kvm_userfault_start(&userfault_ops, u, errp);
 }
@@ -620,6 +633,7 @@ void postcopy_userfault_start(MigrationIncomingState *mis)
     }
     trace_postcopy_userfault_start(PostcopyUserfaultStatus_str(u->status),
                                    u->reason ?: "");
+    qapi_event_send_postcopy_userfault(u->status, u->reason);
 }
 
 /* Get every vCPU out of vcpu_fault().  New ones leave at once. */
@@ -637,6 +651,18 @@ static void wait_until_outside(PostcopyUserfault *u)
     }
 }
 
+/*
+ * Whether pages are missing for good that somebody may wait for inside KVM or
+ * with the BQL: changing memslots would wait for him.  As a rule the process
+ * is about to exit.  Setting up, in contrast, fails with the BQL held and
+ * before vCPUs run.
+ */
+static bool gave_up(MigrationIncomingState *mis)
+{
+    return mis->state == MIGRATION_STATUS_FAILED &&
+           (!bql_locked() || postcopy_state_get() >= POSTCOPY_INCOMING_RUNNING);
+}
+
 void postcopy_userfault_stop(MigrationIncomingState *mis)
 {
     PostcopyUserfault *u = &postcopy_userfault;
@@ -644,17 +670,14 @@ void postcopy_userfault_stop(MigrationIncomingState *mis)
     if (!u->running) {
         return;
     }
-    /*
-     * A thread without the BQL that gives up is about to exit the process,
-     * and a BQL holder may wait for a page that will not come.
-     */
-    if (!bql_locked() && mis->state == MIGRATION_STATUS_FAILED) {
+    /* The caller may close the channel, failed or not, while vCPUs wait. */
+    WITH_QEMU_LOCK_GUARD(&mis->rp_mutex) {
+        u->channel_open = false;
+    }
+    if (gave_up(mis)) {
         return;
     }
     if (u->serving) {
-        WITH_QEMU_LOCK_GUARD(&mis->rp_mutex) {
-            u->channel_open = false;
-        }
         {
             BQL_LOCK_GUARD();
             kvm_userfault_stop();
@@ -663,6 +686,7 @@ void postcopy_userfault_stop(MigrationIncomingState *mis)
         wait_until_outside(u);
         u->status = POSTCOPY_USERFAULT_STATUS_FINISHED;
         free_requests(u);
+        qapi_event_send_postcopy_userfault(u->status, NULL);
     }
     u->running = false;
     trace_postcopy_userfault_stop(PostcopyUserfaultStatus_str(u->status));

@@ -151,15 +151,14 @@ void postcopy_userfault_pause_locked(MigrationIncomingState *mis);
 bool postcopy_userfault_resume(MigrationIncomingState *mis);
 
 /**
- * mark_postcopy_blocktime_begin: a thread begins to wait for a page
- * @addr: host address of the page
- * @ptid: the thread's id; nothing is counted unless it is a vCPU
- * @rb: the page's block
+ * postcopy_userfault_no_userfaultfd: say what to do about it
+ * @errp: set
+ * @error: errno of the attempt to open a userfaultfd
  *
- * In postcopy-ram.c, which used to call it for userfaultfd alone.
+ * Postcopy needs userfaultfd for everybody who is not a vCPU.  One line, since
+ * hints do not reach clients of QMP.
  */
-void mark_postcopy_blocktime_begin(uintptr_t addr, uint32_t ptid,
-                                   RAMBlock *rb);
+void postcopy_userfault_no_userfaultfd(Error **errp, int error);
 
 /**
  * postcopy_userfault_fill_info: add the statistics to query-migrate

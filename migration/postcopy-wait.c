@@ -179,6 +179,7 @@ unsigned postcopy_wait_wake_all(PostcopyWaitTable *table)
 {
     unsigned i, total = 0;
 
+    /* Pairs with the one in postcopy_wait_begin(). */
     smp_mb();
     for (i = 0; i < table->nr; i++) {
         total += wake_bucket(&table->bucket[i], 0, true);

@@ -33,10 +33,9 @@
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "qemu/rcu.h"
-#include "exec/cpu-all.h"
-#include "exec/memory.h"
-#include "exec/ramblock.h"
 #include "hw/core/cpu.h"
+#include "system/userfault-headers.h"
+#include "hw/qdev-core.h"
 #include "trace.h"
 #include "kvm-userfault-abi.h"
 #include "kvm-userfault.h"
@@ -398,6 +397,8 @@ int kvm_userfault_init(KVMState *s)
 {
     Error *err = NULL;
 
+    /* Where management finds the properties. */
+    object_property_add_child(qdev_get_machine(), "kvm-accel", OBJECT(s));
     if (userfault.policy != ON_OFF_AUTO_ON) {
         return 0; /* tried when postcopy needs it */
     }
@@ -436,6 +437,17 @@ static void set_policy(Object *obj, Visitor *v, const char *name, void *opaque,
     }
 }
 
+static bool get_supported(Object *obj, Error **errp)
+{
+    return kvm_userfault_supported(NULL);
+}
+
+static char *get_reason(Object *obj, Error **errp)
+{
+    kvm_userfault_supported(NULL);
+    return g_strdup(userfault.reason ?: "");
+}
+
 void kvm_userfault_class_init(ObjectClass *oc)
 {
     object_class_property_add(oc, "userfault", "OnOffAuto", get_policy,
@@ -443,4 +455,11 @@ void kvm_userfault_class_init(ObjectClass *oc)
     object_class_property_set_description(oc, "userfault",
         "Serve vCPU page faults of postcopy migration by exits from KVM "
         "(on|off|auto)");
+    object_class_property_add_bool(oc, "userfault-supported", get_supported,
+                                   NULL);
+    object_class_property_set_description(oc, "userfault-supported",
+        "Whether the host's KVM has userfault, found out by trying it");
+    object_class_property_add_str(oc, "userfault-reason", get_reason, NULL);
+    object_class_property_set_description(oc, "userfault-reason",
+        "Why the host's KVM cannot do it; empty if it can");
 }

@@ -11,8 +11,11 @@
 #include "system/kvm-userfault.h"
 
 /**
- * kvm_userfault_class_init: add the "userfault" property to the accelerator
+ * kvm_userfault_class_init: add properties to the accelerator
  * @oc: the class of the KVM accelerator
+ *
+ * userfault is the policy, userfault-supported and userfault-reason what this
+ * kernel can do.  At run time they are found at /machine/kvm-accel.
  */
 void kvm_userfault_class_init(ObjectClass *oc);
 
@@ -20,6 +23,7 @@ void kvm_userfault_class_init(ObjectClass *oc);
  * kvm_userfault_init: check the policy against the kernel
  * @s: the accelerator, its device open
  *
+ * The machine exists; the accelerator becomes its child.
  * Returns 0, or -ENOTSUP after a report if userfault=on cannot be had.
  */
 int kvm_userfault_init(KVMState *s);

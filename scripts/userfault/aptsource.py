@@ -162,20 +162,50 @@ class PrivateApt:
         write(stamp, self.mirror + '\n')
         os.utime(stamp)
 
-    def source(self, package, destination):
-        """Download a source package; returns the path of its .dsc."""
+    def _source_named(self, package, series):
+        """Name of a source package for apt-get: the newest, or that of a series."""
+        if not series:
+            return '%s/%s' % (package, self.release)
+        text = self._run(['apt-cache', 'showsrc', '--only-source', package],
+                         'the index of Debian %s' % self.release)
+        found = re.findall(r'^Version: *((?:\d+:)?%s[.+~-].*)$' % re.escape(series),
+                           text, re.M)
+        if not found:
+            raise StepError('Debian %s has no %s %s now; give its source with --%s-source='
+                            % (self.release, package, series, package))
+        return '%s=%s' % (package, found[-1])
+
+    def source(self, package, destination, series=None):
+        """Download a source package, the newest or of a series such as 10.2.
+
+        Returns the path of its .dsc.
+        """
         with lock(self.root):
             self.update()
             say('fetching the source of %s from Debian %s' % (package, self.release))
             os.makedirs(destination, exist_ok=True)
             self._run(['apt-get', '-q', '--download-only', '--only-source', 'source',
-                       '%s/%s' % (package, self.release)],
+                       self._source_named(package, series)],
                       'the source of %s' % package, cwd=destination)
         found = glob.glob(os.path.join(destination, package + '_*.dsc'))
         if len(found) != 1:
             raise StepError('the source of %s: expected one .dsc in %s, found %d'
                             % (package, destination, len(found)))
         return found[0]
+
+    def with_libraries(self, package, destination):
+        """Unpack a package and all it depends on at `destination` (no install)."""
+        with lock(self.root):
+            self.update()
+            say('fetching %s of Debian %s and its libraries' % (package, self.release))
+            # The private apt believes that nothing is installed.
+            self._run(['apt-get', '-q', '-y', '--no-install-recommends',
+                       '--download-only', 'install', package],
+                      'the package %s' % package)
+            for path in glob.glob(os.path.join(self.root, 'cache/archives/*.deb')):
+                run([need_tool('dpkg-deb', 'dpkg'), '-x', path, destination],
+                    'unpacking %s' % os.path.basename(path))
+            self._run(['apt-get', 'clean'], 'removing downloads')
 
     def binary(self, package, destination):
         """Download a .deb and unpack it at `destination` (no install)."""

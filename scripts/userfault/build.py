@@ -27,6 +27,8 @@ from profiles import FIRMWARE, PROFILES
 
 FRAGMENT = os.path.join(REPO, 'tests', 'kernel', 'testhost.config')
 SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
+# A vhost-user back end with postcopy, for the tests, beside QEMU itself
+SMALL = ['qemu-system-x86_64', 'contrib/vhost-user-blk/vhost-user-blk']
 
 
 def environment(config):
@@ -88,8 +90,11 @@ def link(target, path):
 def link_firmware(folder):
     """A QEMU run from its build folder looks for firmware below qemu-bundle."""
     for path in FIRMWARE:
-        if os.path.isdir(path):
-            link(path, os.path.join(folder, 'qemu-bundle') + path)
+        inside = os.path.join(folder, 'qemu-bundle') + path
+        # A folder is the build's own: with --prefix=/usr it has one there.
+        if os.path.isdir(path) and (os.path.islink(inside)
+                                    or not os.path.exists(inside)):
+            link(path, inside)
 
 
 def configure_qemu(config, tree, folder, env):
@@ -122,7 +127,7 @@ def build_qemu(targets):
         progress.fresh_log('qemu')
         configure_qemu(load_config(), tree, folder, env)
         if not targets:
-            targets = ['qemu-system-x86_64'] if config['profile'] == 'small' else ['all']
+            targets = SMALL if config['profile'] == 'small' else ['all']
         seconds, steps = progress.run_long(
             ['ninja', '-C', folder, '-j', jobs()] + targets, 'QEMU', 'qemu', env=env)
         link_firmware(folder)
@@ -131,10 +136,22 @@ def build_qemu(targets):
     say('QEMU: %d steps in %.0f s' % (steps, seconds))
 
 
-def fragment_options():
-    """{option: value} the fragment asks for; 'n' for "is not set"."""
-    wanted = {}
+def fragment(version):
+    """Options for this kernel; a line "[6.12] CONFIG_..." is for that one only."""
+    lines = []
     for line in read(FRAGMENT).decode().splitlines():
+        match = re.match(r'^\[([\d.]+)\] (.*)$', line)
+        if not match:
+            lines.append(line)
+        elif (version + '.').startswith(match.group(1) + '.'):
+            lines.append(match.group(2))
+    return '\n'.join(lines) + '\n'
+
+
+def options_in(text):
+    """{option: value} that a fragment asks for; 'n' for "is not set"."""
+    wanted = {}
+    for line in text.splitlines():
         match = re.match(r'^# (CONFIG_\w+) is not set$', line)
         if match:
             wanted[match.group(1)] = 'n'
@@ -144,15 +161,15 @@ def fragment_options():
     return wanted
 
 
-def check_options(config_file, version):
-    """Stop if kconfig dropped or changed an option of the fragment."""
+def check_options(config_file, wanted, version, where):
+    """Stop if kconfig dropped or changed an option of the fragment @wanted."""
     found = dict(re.findall(r'^(CONFIG_\w+)=(.*)$', read(config_file).decode(), re.M))
     wrong = ['%s=%s (is %s)' % (name, value, found.get(name, 'n'))
-             for name, value in sorted(fragment_options().items())
+             for name, value in sorted(options_in(wanted).items())
              if found.get(name, 'n') != value]
     if wrong:
         raise StepError('%s: options without effect in Linux %s: %s'
-                        % (os.path.relpath(FRAGMENT, REPO), version, ', '.join(wrong)))
+                        % (where, version, ', '.join(wrong)))
 
 
 def kernel_make(tree, folder, *arguments):
@@ -162,25 +179,39 @@ def kernel_make(tree, folder, *arguments):
 
 
 def configure_kernel(tree, folder, env, version):
-    """tinyconfig plus the fragment; .config keeps its time if nothing changed."""
-    scratch = os.path.join(build_dir(), 'linux-config')
+    """tinyconfig plus the fragment of the test host"""
+    merge_options(tree, folder, env, version, fragment(version),
+                  os.path.relpath(FRAGMENT, REPO))
+
+
+def merge_options(tree, folder, env, version, wanted, where, base=None):
+    """
+    @folder's .config is tinyconfig, or the configuration @base, plus the
+    options @wanted; it keeps its time if nothing changed.
+    """
+    scratch = folder + '.config'
     with fresh_dir(scratch) as temporary:
-        run(kernel_make(tree, temporary, 'tinyconfig'), 'tinyconfig', env=env)
+        config = os.path.join(temporary, '.config')
+        if base is None:
+            run(kernel_make(tree, temporary, 'tinyconfig'), 'tinyconfig', env=env)
+        else:
+            write(config, base)
+        options = os.path.join(temporary, 'fragment')
+        write(options, wanted)
         run([os.path.join(tree, 'scripts/kconfig/merge_config.sh'), '-m', '-O',
-             temporary, os.path.join(temporary, '.config'), FRAGMENT],
+             temporary, config, options],
             'merging the options of the kernel', env=env, cwd=tree)
         run(kernel_make(tree, temporary, 'olddefconfig'), 'olddefconfig', env=env)
-        check_options(os.path.join(temporary, '.config'), version)
-        write(os.path.join(folder, '.config'),
-              read(os.path.join(temporary, '.config')))
+        check_options(config, wanted, version, where)
+        write(os.path.join(folder, '.config'), read(config))
     shutil.rmtree(scratch)
 
 
-def kernel_key(commit, env):
+def kernel_key(commit, env, version):
     """Everything a finished kernel depends on."""
     compiler = subprocess.run(['gcc', '--version'], stdout=subprocess.PIPE, env=env,
                               check=False).stdout
-    return sha256(commit, read(FRAGMENT), compiler, 'layout 1')
+    return sha256(commit, fragment(version), compiler, 'layout 1')
 
 
 def build_kernel():
@@ -191,7 +222,7 @@ def build_kernel():
     need_space(build_dir(), 3.0, 'building the kernel')
     tree, version, commit = integrate.integrate('linux')
     env = environment(load_config())
-    kept = cache_dir('kernel', kernel_key(commit, env))
+    kept = cache_dir('kernel', kernel_key(commit, env, version))
     folder = os.path.join(build_dir(), 'linux-testhost')
     image = os.path.join(build_dir(), 'bzImage')
     with lock(folder):

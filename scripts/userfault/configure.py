@@ -3,8 +3,10 @@
 """configure [options] [any option of QEMU's own configure]
 
   --qemu-source=PATH     folder or tarball of QEMU (default: Debian 13's package)
+  --qemu-version=SERIES  another version Debian has (--help-versions)
   --kernel-source=PATH   folder or tarball of Linux for the test host
                          (default: Debian's linux-source-6.12)
+  --kernel-version=SERIES  another version Debian has (--help-versions)
   --debian-mirror=URI    where Debian's packages come from
                          (default: the mirror of this machine)
   --profile=NAME         small: what the tests need (default)
@@ -29,9 +31,24 @@ from common import StepError, build_dir, main, save_config, say
 from profiles import PROFILES
 
 VALUES = {'--qemu-source': 'qemu_source', '--kernel-source': 'linux_source',
+          '--qemu-version': 'qemu_version', '--kernel-version': 'linux_version',
           '--debian-mirror': 'debian_mirror', '--profile': 'profile'}
 FLAGS = {'--untried-version': ('untried_version', True),
          '--without-emulator-cure': ('emulator_cure', False)}
+
+
+def check_sources(config):
+    """Stop if a source is no file, or a version unknown; make paths absolute."""
+    for component, option in (('qemu', 'qemu'), ('linux', 'kernel')):
+        source, version = component + '_source', component + '_version'
+        if source in config and version in config:
+            raise StepError('either --%s-source or --%s-version' % (option, option))
+        if version in config:
+            fetch.suite_of(component, config[version])
+        if source in config:
+            config[source] = os.path.abspath(config[source])
+            if not os.path.exists(config[source]):
+                raise StepError('%s: no such folder or tarball' % config[source])
 
 
 def parse(argv):
@@ -62,11 +79,7 @@ def parse(argv):
     if config['profile'] not in PROFILES:
         raise StepError('no profile %s; there are: %s'
                         % (config['profile'], ', '.join(sorted(PROFILES))))
-    for name in ('qemu_source', 'linux_source'):
-        if name in config:
-            config[name] = os.path.abspath(config[name])
-            if not os.path.exists(config[name]):
-                raise StepError('%s: no such folder or tarball' % config[name])
+    check_sources(config)
     if any(sign in build_dir() for sign in ' :\t\n'):
         raise StepError('%s: neither QEMU nor Linux can be built below a folder with '
                         'a space or colon in its name; choose another with BUILD='
@@ -74,9 +87,18 @@ def parse(argv):
     return config, once
 
 
+def print_versions():
+    """What the project was tried with."""
+    for one in fetch.tried():
+        say('%-6s %-5s Debian %-17s %s' % one)
+
+
 def step(argv):
     if '--help' in argv or '-h' in argv:
         print(__doc__.strip())
+        return 0
+    if '--help-versions' in argv:
+        print_versions()
         return 0
     config, once = parse(argv)
     groups = ['build', 'testhost', 'kernel', 'tests']
@@ -87,7 +109,8 @@ def step(argv):
     else:
         deps.require(['build'] + groups[4:])
     if once['update'] and 'qemu_source' not in config:
-        fetch.debian_qemu(config.get('debian_mirror'), update=True)
+        fetch.debian_qemu(config.get('debian_mirror'), update=True,
+                          series=config.get('qemu_version'))
     os.makedirs(build_dir(), exist_ok=True)
     for name in ('qemu', 'linux'):
         # Also checks the versions; keeps what it found in the configuration.

@@ -3,11 +3,12 @@
 """Get the pristine sources: fetch.py qemu|linux|meson
 
 Prints the key of the tree in the cache (qemu, linux) or the folder (meson).
-By itself it takes Debian's; --source=PATH takes a folder or a tarball.
+By itself it takes Debian's, --version=SERIES another one of tried-versions;
+--source=PATH takes a folder or a tarball.
 """
 
 import argparse
-import fnmatch
+import collections
 import glob
 import json
 import os
@@ -20,20 +21,35 @@ from common import (HERE, StepError, cache_dir, fresh_dir, lock, main, need_spac
                     need_tool, read, run, sha256, sha256_file, sweep, timed, write)
 
 RELEASE = 'trixie'
-LINUX_PACKAGE = 'linux-source-6.12'
-LINUX_TARBALL = '/usr/src/%s.tar.xz' % LINUX_PACKAGE
+LINUX_SERIES = '6.12'
 MESON_MINIMUM = (1, 5, 0)
 GIGABYTES = {'qemu': 1.5, 'linux': 3.0}
 
 
-def tried_versions():
-    """{component: [patterns]} of the versions this project was tried with."""
-    tried = {}
+# A line of tried-versions: a series such as 10.0, Debian's suite that has it,
+# and what was done with it.
+NOT_RUN = 'patches fit'         # begins the lines of those that were not run
+Tried = collections.namedtuple('Tried', 'component series suite what')
+
+
+def tried(component=None):
+    """What this project was tried with, of one component or in all."""
+    found = []
     for line in read(os.path.join(HERE, 'tried-versions')).decode().splitlines():
-        words = line.split('#')[0].split()
-        if words:
-            tried.setdefault(words[0], []).append(words[1])
-    return tried
+        words = line.split('#')[0].split(None, 3)
+        if words and component in (None, words[0]):
+            found.append(Tried(*words))
+    return found
+
+
+def suite_of(component, series):
+    """Debian's suite that has the source of a series."""
+    for one in tried(component):
+        if one.series == series:
+            return one.suite
+    raise StepError('%s %s: not in scripts/userfault/tried-versions; give its source '
+                    'with --%s-source=' % (component, series,
+                                           {'linux': 'kernel'}.get(component, component)))
 
 
 def version_of(component, text_of):
@@ -49,14 +65,15 @@ def version_of(component, text_of):
 
 
 def check_version(component, version, untried):
-    """Stop at a version nobody tried, unless told to go on."""
-    patterns = tried_versions().get(component, [])
-    if untried or any(fnmatch.fnmatch(version, pattern) for pattern in patterns):
+    """Stop at a version nobody ran, unless told to go on."""
+    known = [one.series for one in tried(component)
+             if not one.what.startswith(NOT_RUN)]
+    if untried or any(version.startswith(series + '.') for series in known):
         return
     name = {'qemu': 'QEMU', 'linux': 'Linux'}[component]
     raise StepError('%s %s was never tried with this project (tried: %s); use one of '
                     'those, or continue with --untried-version'
-                    % (name, version, ', '.join(patterns)))
+                    % (name, version, ', '.join(known)))
 
 
 def _tree_hash(top):
@@ -112,20 +129,21 @@ def from_path(component, path):
     return key, version
 
 
-def debian_qemu(mirror=None, update=False):
+def debian_qemu(mirror=None, update=False, series=None):
     """QEMU as Debian patches it; returns (key, version)."""
-    note = cache_dir('src', 'qemu-%s.json' % RELEASE)
+    release = suite_of('qemu', series) if series else RELEASE
+    note = cache_dir('src', 'qemu-%s.json' % (series or RELEASE))
     with lock(note):
         if os.path.exists(note) and not update:
             known = json.loads(read(note).decode())
             if pristine.exists(known['key']):
                 return known['key'], known['version']
         need_space(cache_dir(), GIGABYTES['qemu'], 'unpacking QEMU')
-        apt = PrivateApt(RELEASE, mirror)
-        downloads = cache_dir('download', 'qemu-' + RELEASE)
+        apt = PrivateApt(release, mirror)
+        downloads = cache_dir('download', 'qemu-' + (series or RELEASE))
         for old in glob.glob(downloads + '/*.dsc'):
             os.unlink(old)
-        dsc = apt.source('qemu', downloads)
+        dsc = apt.source('qemu', downloads, series)
         debian = re.search(r'^Version: *(?:\d+:)?(\S+)', read(dsc).decode(), re.M)
         key = 'qemu-%s' % debian.group(1)
         if not pristine.exists(key):
@@ -145,23 +163,25 @@ def debian_qemu(mirror=None, update=False):
         return key, version
 
 
-def debian_linux_tarball(mirror=None):
+def debian_linux_tarball(mirror=None, series=None):
     """Debian's kernel source: the installed package's, else a download."""
-    if os.path.exists(LINUX_TARBALL):
-        return LINUX_TARBALL
-    folder = cache_dir('download', LINUX_PACKAGE)
+    package = 'linux-source-' + (series or LINUX_SERIES)
+    tarball = '/usr/src/%s.tar.xz' % package
+    if os.path.exists(tarball):
+        return tarball
+    folder = cache_dir('download', package)
     with lock(folder):
         if not os.path.isdir(folder):
             need_space(cache_dir(), GIGABYTES['linux'], 'the kernel source')
-            apt = PrivateApt(RELEASE, mirror)
+            apt = PrivateApt(suite_of('linux', series or LINUX_SERIES), mirror)
             with fresh_dir(folder) as temporary:
-                apt.binary(LINUX_PACKAGE, temporary)
-    return folder + LINUX_TARBALL
+                apt.binary(package, temporary)
+    return folder + tarball
 
 
-def debian_linux(mirror=None):
+def debian_linux(mirror=None, series=None):
     """Linux as Debian patches it; returns (key, version)."""
-    return from_path('linux', debian_linux_tarball(mirror))
+    return from_path('linux', debian_linux_tarball(mirror, series))
 
 
 def meson_path(mirror=None):
@@ -184,6 +204,7 @@ def step(argv):
     parser = argparse.ArgumentParser(prog='fetch', description=__doc__)
     parser.add_argument('what', choices=('qemu', 'linux', 'meson'))
     parser.add_argument('--source')
+    parser.add_argument('--version', metavar='SERIES')
     parser.add_argument('--debian-mirror')
     parser.add_argument('--update', action='store_true')
     options = parser.parse_args(argv)
@@ -192,9 +213,9 @@ def step(argv):
     elif options.source:
         print(*from_path(options.what, options.source))
     elif options.what == 'qemu':
-        print(*debian_qemu(options.debian_mirror, options.update))
+        print(*debian_qemu(options.debian_mirror, options.update, options.version))
     else:
-        print(*debian_linux(options.debian_mirror))
+        print(*debian_linux(options.debian_mirror, options.version))
 
 
 if __name__ == '__main__':

@@ -73,9 +73,9 @@ def source_of(component, config):
     if path:
         key, version = fetch.from_path(component.name, path)
     elif component.name == 'qemu':
-        key, version = fetch.debian_qemu(mirror)
+        key, version = fetch.debian_qemu(mirror, series=config.get('qemu_version'))
     else:
-        key, version = fetch.debian_linux(mirror)
+        key, version = fetch.debian_linux(mirror, config.get('linux_version'))
     fetch.check_version(component.name, version, config.get('untried_version'))
     config.setdefault('sources', {})[component.name] = {'key': key, 'version': version}
     save_config(config)
@@ -123,7 +123,10 @@ def result_of(component, key, version, path):
 
 
 def make_commits(tree, key, blocks, results):
-    """Chain of commits on top of the pristine one; sets BRANCH and HEAD."""
+    """Chain of commits on top of the pristine one; sets BRANCH and HEAD.
+
+    Returns the last commit and how many there are.
+    """
     repo = os.path.join(tree, '.git')
     base = pristine.git(pristine.repository(key), 'rev-parse', pristine.BRANCH)
     index = os.path.join(repo, 'userfault.index')
@@ -133,7 +136,7 @@ def make_commits(tree, key, blocks, results):
         identity.update({'GIT_%s_NAME' % who: name, 'GIT_%s_DATE' % who: pristine.DATE,
                          'GIT_%s_EMAIL' % who: email.strip('<>')})
     pristine.git(repo, 'read-tree', base, env=identity)
-    parent = base
+    parent, count = base, 0
     for block in blocks:
         rows = []
         for path in block.paths:
@@ -145,12 +148,15 @@ def make_commits(tree, key, blocks, results):
         pristine.git(repo, 'update-index', '--index-info', env=identity,
                      stdin=None, input='\n'.join(rows) + '\n')
         new_tree = pristine.git(repo, 'write-tree', env=identity)
+        if new_tree == pristine.git(repo, 'rev-parse', parent + '^{tree}'):
+            continue            # its rules are not for this version
         parent = pristine.git(repo, 'commit-tree', new_tree, '-p', parent, '-F', '-',
                               env=identity, stdin=None, input=block.message())
+        count += 1
     pristine.git(repo, 'update-ref', BRANCH, parent)
     pristine.git(repo, 'symbolic-ref', 'HEAD', BRANCH)
     os.unlink(index)
-    return parent
+    return parent, count
 
 
 def new_tree(component, key):
@@ -257,11 +263,11 @@ def integrate(name):
         write(path_of_state, json.dumps({'key': key, 'placed': placed}) + '\n')
         for path, result in sorted(results.items()):
             changed += place(tree, path, result)
-        head = make_commits(tree, key, blocks, results)
+        head, commits = make_commits(tree, key, blocks, results)
         sync_index(tree, component, results)
         write(path_of_state, json.dumps({'key': key, 'placed': sorted(results)}) + '\n')
     say('build/%s: %s %s, %d commits, %d files of ours, %d changed now'
-        % (name, name, version, len(blocks), len(results), changed))
+        % (name, name, version, commits, len(results), changed))
     return tree, version, head
 
 

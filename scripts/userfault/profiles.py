@@ -10,7 +10,12 @@ FIRMWARE = ('/usr/share/qemu', '/usr/share/seabios', '/usr/lib/ipxe/qemu')
 COMMON = [
     '--without-default-features', '--target-list=x86_64-softmmu',
     '--enable-kvm', '--enable-tcg', '--enable-slirp', '--enable-virtfs',
-    '--enable-attr', '--enable-pixman', '--enable-fdt=system',
+    '--enable-attr', '--enable-pixman', '--enable-fdt=system', '--enable-gnutls',
+    '--enable-vhost-kernel', '--enable-vhost-net', '--enable-vhost-user',
+    # libvirt puts QEMU under seccomp.
+    '--enable-seccomp',
+    # Makes a vhost-user back end buildable; only named targets are built.
+    '--enable-tools',
     '--disable-install-blobs', '--firmwarepath=' + ':'.join(FIRMWARE),
     '--disable-docs', '--disable-download', '--disable-werror',
     # Otherwise it would be asked of git, and change at every commit.
@@ -18,13 +23,13 @@ COMMON = [
 ]
 
 PROFILES = {
-    'small': COMMON + ['--disable-tools'],
+    'small': COMMON,
     'server': COMMON + [
         # Front ends and access.
-        '--enable-tools', '--enable-vnc', '--enable-vnc-jpeg', '--enable-png',
-        '--enable-gnutls', '--enable-keyring', '--enable-tpm',
+        '--enable-vnc', '--enable-vnc-jpeg', '--enable-png',
+        '--enable-keyring', '--enable-tpm',
         # Host.
-        '--enable-seccomp', '--enable-cap-ng', '--enable-numa', '--enable-membarrier',
+        '--enable-cap-ng', '--enable-numa', '--enable-membarrier',
         '--enable-malloc-trim', '--enable-hv-balloon', '--enable-multiprocess',
         # Disks.
         '--enable-linux-io-uring', '--enable-linux-aio', '--enable-replication',
@@ -32,7 +37,6 @@ PROFILES = {
         '--enable-vhdx', '--enable-vpc', '--enable-vvfat', '--enable-qed',
         '--enable-parallels',
         # Devices.
-        '--enable-vhost-kernel', '--enable-vhost-net', '--enable-vhost-user',
         '--enable-vhost-vdpa', '--enable-vhost-crypto',
         '--enable-vhost-user-blk-server', '--enable-usb-redir', '--enable-libusb',
         # Migration.

@@ -8,7 +8,9 @@ A file is a list of sections; each begins with
 and is run by spatch as a patch of its own, in order.  spatch exits 0 when
 nothing matched, so N, the number of hunks of `diff -U0 before after`, is what
 tells a patch that works from one that no longer fits.  `places 2[10.0] 3[10.2]`
-gives a number per version where the trees differ.
+gives a number per version where the trees differ, `places 3 2[10.0]` one for
+10.0 and one for all others.  A rule with 0 places is not for that version and
+is not run.
 """
 
 import difflib
@@ -127,6 +129,8 @@ def apply(text, where, source, target, version, macro_file=b'', style=()):
         return read(kept)
     for section in sections:
         wanted = section.wanted(version, where)
+        if not wanted:
+            continue
         after, status, messages = _spatch(section, source, os.path.basename(target),
                                           macro_file, style)
         got = hunks(source, after)

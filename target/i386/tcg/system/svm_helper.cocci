@@ -13,14 +13,16 @@
 // An atomic operation here would not do: the plain ones elsewhere would still
 // overwrite its result.  do_vmexit() is reached through do_interrupt() alone,
 // which holds the lock; that is asserted, so that it stays true.
+//
+// From 10.2 on all of them are atomic and nothing is to be done.
 
-//# rule include_main_loop places 1 -- for bql_lock()
+//# rule include_main_loop places 0 1[10.0] -- for bql_lock()
 @@
 @@
   #include "qemu/log.h"
 + #include "qemu/main-loop.h"
 
-//# rule vmrun_takes_bql places 2 -- helper_vmrun() runs outside the lock
+//# rule vmrun_takes_bql places 0 2[10.0] -- helper_vmrun() runs outside the lock
 @@
 typedef CPUState;
 CPUState *cs;
@@ -29,7 +31,7 @@ CPUState *cs;
   cs->interrupt_request |= CPU_INTERRUPT_VIRQ;
 + bql_unlock();
 
-//# rule vmexit_has_bql places 1 -- the caller's lock protects the store
+//# rule vmexit_has_bql places 0 1[10.0] -- the caller's lock protects the store
 @@
 typedef CPUState;
 CPUState *cs;

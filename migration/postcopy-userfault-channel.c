@@ -1,0 +1,159 @@
+/*
+ * How requests of pages get to the source: the return path, from any thread
+ *
+ * Threads      any that asks for pages; whoever opens and closes the channel.
+ * Owns         whether vCPUs may write, and the descriptor to poll before.
+ * Locks        mis->rp_mutex, in all of it.  A thread that may not wait takes
+ *              it with trylock, and writes only if the socket has room.
+ * Orderings    those of the mutex; postcopy-userfault.c has the one of a request
+ *              against a resume.
+ * Failure      a closed or broken channel: the write says so, and the list of
+ *              requests is dropped by the caller.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <poll.h>
+#include "io/channel-file.h"
+#include "io/channel-socket.h"
+#include "io/channel-tls.h"
+#include "postcopy-userfault-int.h"
+#include "qemu-file.h"
+#include "trace.h"
+
+static bool channel_writable(const PostcopyUserfault *u)
+{
+    struct pollfd pfd = { .fd = u->channel_fd, .events = POLLOUT };
+
+    return u->channel_fd >= 0 && poll(&pfd, 1, 0) == 1 &&
+           (pfd.revents & POLLOUT);
+}
+
+/*
+ * PostcopyRequestOps.lock().  A socket that polls as writable has at least a
+ * third of its send buffer free, and a list has at most one request of 16
+ * bytes for each vCPU, and POSTCOPY_REQUEST_AHEAD_MAX ahead of need: the write
+ * that follows does not wait.
+ */
+static bool channel_lock(void *opaque, bool may_block)
+{
+    PostcopyUserfault *u = opaque;
+    MigrationIncomingState *mis = u->mis;
+
+    if (may_block) {
+        qemu_mutex_lock(&mis->rp_mutex);
+        return true;
+    }
+    if (qemu_mutex_trylock(&mis->rp_mutex)) {
+        return false;
+    }
+    if (u->channel_open && mis->to_src_file && !channel_writable(u)) {
+        qemu_mutex_unlock(&mis->rp_mutex);
+        return false;
+    }
+    return true;
+}
+
+static void channel_unlock(void *opaque)
+{
+    PostcopyUserfault *u = opaque;
+
+    qemu_mutex_unlock(&u->mis->rp_mutex);
+}
+
+/*
+ * The message leaves the block's name out if it is the last one named.  Both
+ * sides keep that name, so choosing the form and writing the message are one
+ * critical section of mis->rp_mutex.
+ */
+static void put_request(MigrationIncomingState *mis, const PostcopyRequest *req)
+{
+    QEMUFile *f = mis->to_src_file;
+    const PostcopyBlock *b = req->block;
+    const char *name = b->rb->idstr;
+    size_t name_len = strlen(name);
+    bool named = mis->last_rb != b->rb;
+
+    assert(name_len < 256);
+    qemu_put_be16(f, named ? POSTCOPY_WIRE_REQ_PAGES_ID :
+                     POSTCOPY_WIRE_REQ_PAGES);
+    qemu_put_be16(f, 8 + 4 + (named ? 1 + name_len : 0));
+    qemu_put_be64(f, req->offset);
+    qemu_put_be32(f, req->length);
+    if (named) {
+        qemu_put_byte(f, name_len);
+        qemu_put_buffer(f, (const uint8_t *)name, name_len);
+        mis->last_rb = b->rb;
+    }
+}
+
+/* Returns how many were put. */
+static unsigned put_requests(MigrationIncomingState *mis,
+                             const PostcopyRequestList *list, bool ahead)
+{
+    PostcopyRequest *req;
+    unsigned n = 0;
+
+    QSLIST_FOREACH(req, list, next) {
+        if (req->ahead == ahead) {
+            put_request(mis, req);
+            n++;
+        }
+    }
+    return n;
+}
+
+static bool channel_write(void *opaque, const PostcopyRequestList *list)
+{
+    PostcopyUserfault *u = opaque;
+    MigrationIncomingState *mis = u->mis;
+    unsigned n;
+    int ret;
+
+    if (!u->channel_open || !mis->to_src_file) {
+        return false;
+    }
+    /* The source answers in this order, so first what somebody waits for. */
+    n = put_requests(mis, list, false);
+    n += put_requests(mis, list, true);
+    ret = qemu_fflush(mis->to_src_file);
+    postcopy_count(&u->stats.flushes, 1);
+    trace_postcopy_userfault_send(n, ret);
+    return ret >= 0;
+}
+
+const PostcopyRequestOps postcopy_userfault_request_ops = {
+    .lock = channel_lock,
+    .write = channel_write,
+    .unlock = channel_unlock,
+};
+
+void postcopy_userfault_channel_open_locked(PostcopyUserfault *u)
+{
+    QIOChannel *ioc = qemu_file_get_ioc(u->mis->to_src_file);
+    QIOChannelTLS *tls =
+        (QIOChannelTLS *)object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_TLS);
+
+    if (tls) {
+        ioc = tls->master;
+    }
+    u->channel_fd = -1;
+    if (object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_SOCKET)) {
+        u->channel_fd = QIO_CHANNEL_SOCKET(ioc)->fd;
+    }
+    /*
+     * A request is small, and with preempt its page comes over another
+     * connection: TCP must not keep it back until the one before it is
+     * acknowledged, which the source's host has no hurry to do.
+     */
+    qio_channel_set_delay(ioc, false);
+    u->channel_open = true;
+}
+
+void postcopy_userfault_pause_locked(MigrationIncomingState *mis)
+{
+    postcopy_userfault.channel_open = false;
+    postcopy_userfault.channel_fd = -1;
+    trace_postcopy_userfault_pause();
+}
