@@ -3,7 +3,10 @@
  *
  * vCPU threads fault at random on the pages of a block, loaders place what
  * was asked for and, in the background, everything else; signals break waits.
- * The steps are those of migration/postcopy-userfault.c.
+ * A device wants each page at the moment at which the first vCPU does; its
+ * faults are the fault thread's, which is one of the loaders here.  Every
+ * other vCPU asks for the pages after its page, too, so that the others meet
+ * pages on their way.  The steps are those of migration/postcopy-userfault.c.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -18,6 +21,7 @@
 
 #define PAGE 4096ull
 #define LOADERS 2
+#define AHEAD 4
 
 typedef struct Block {
     unsigned pages;
@@ -35,10 +39,14 @@ typedef struct Run {
     unsigned vcpus;
     bool background;
     bool kicks;
+    bool ahead;
     pthread_t *vcpu;
     unsigned running;
     unsigned told, heard;
     unsigned broken;
+    /* A page that the device waits for, plus 1; the fault thread sets 0 */
+    unsigned device_page;
+    unsigned device_faults, device_met_vcpu;
     QemuMutex channel;
     /* Under channel: what the source was asked for */
     unsigned *asked;
@@ -78,10 +86,16 @@ static bool channel_write(void *opaque, const PostcopyRequestList *list)
 
     QSLIST_FOREACH(req, list, next) {
         unsigned page = req->offset / PAGE;
+        unsigned end = page + req->length / PAGE;
 
         g_assert_true(req->block == &r->b);
-        g_assert_cmpuint(++r->asked[page], ==, 1);
-        r->stream[r->put++] = page;
+        g_assert_cmpuint(end, >, page);
+        g_assert_cmpuint(end, <=, r->b.pages);
+        g_assert_true(end == page + 1 || req->ahead);
+        for (; page < end; page++) {
+            g_assert_cmpuint(++r->asked[page], ==, 1);
+            r->stream[r->put++] = page;
+        }
     }
     return true;
 }
@@ -102,9 +116,33 @@ static bool page_present(Block *b, unsigned page)
     return qatomic_load_acquire(&b->present[BIT_WORD(page)]) & BIT_MASK(page);
 }
 
-static bool fault(Run *r, unsigned page, uint32_t *chance)
+/* Returns whether something was queued: the run of pages after @page. */
+static bool ask_ahead(Run *r, unsigned page)
+{
+    unsigned first = page + 1, end;
+
+    if (!postcopy_request_reserve(r->queue, 1)) {
+        return false;
+    }
+    for (end = first; end < MIN(first + AHEAD, r->b.pages); end++) {
+        if (page_present(&r->b, end) ||
+            !postcopy_request_claim_ahead(&r->b.map, end * PAGE)) {
+            break;
+        }
+    }
+    if (end == first) {
+        postcopy_request_unreserve(r->queue, 1);
+        return false;
+    }
+    postcopy_request_push_ahead(r->queue, &r->b, first * PAGE,
+                                (end - first) * PAGE);
+    return true;
+}
+
+static bool fault(Run *r, unsigned number, unsigned page, uint32_t *chance)
 {
     PostcopyWaiter waiter;
+    bool queued = false;
 
     qemu_park_reset(&own_park);
     postcopy_wait_begin(r->waits, &waiter, page * PAGE, &own_park);
@@ -113,11 +151,15 @@ static bool fault(Run *r, unsigned page, uint32_t *chance)
         return true;
     }
     if (postcopy_request_claim(&r->b.map, page * PAGE)) {
-        postcopy_request_push(r->queue, &r->b, page * PAGE);
-        if (postcopy_request_flush(r->queue, false) ==
-            POSTCOPY_SEND_WOULD_BLOCK) {
-            qatomic_inc(&r->told);
-        }
+        postcopy_request_push(r->queue, &r->b, page * PAGE, PAGE);
+        queued = true;
+    }
+    if (r->ahead && number % 2 == 0) {
+        queued |= ask_ahead(r, page);
+    }
+    if (queued && postcopy_request_flush(r->queue, false) ==
+                  POSTCOPY_SEND_WOULD_BLOCK) {
+        qatomic_inc(&r->told);
     }
     if (r->kicks && unit_random(chance) % 16 == 0) {
         raise(SIGUSR1);
@@ -133,14 +175,41 @@ static void run_vcpu(Run *r, unsigned number)
 
     for (i = 0; i < r->b.pages; i++) {
         page = unit_random(&chance) % r->b.pages;
+        if (number == 0 && !page_present(&r->b, page)) {
+            qatomic_store_release(&r->device_page, page + 1);
+        }
         while (!page_present(&r->b, page)) {
-            if (!fault(r, page, &chance)) {
+            if (!fault(r, number, page, &chance)) {
                 qatomic_inc(&r->broken);
             }
         }
         g_assert_cmpuint(r->b.content[page], ==, page + 1);
+        while (number == 0 && qatomic_load_acquire(&r->device_page)) {
+            sched_yield();
+        }
     }
     qatomic_dec(&r->running);
+}
+
+/* The fault thread learns what the device waits for. */
+static void serve_device(Run *r)
+{
+    unsigned page = qatomic_load_acquire(&r->device_page);
+
+    if (!page--) {
+        return;
+    }
+    r->device_faults++;
+    if (!page_present(&r->b, page)) {
+        if (postcopy_request_claim(&r->b.map, page * PAGE)) {
+            postcopy_request_push(r->queue, &r->b, page * PAGE, PAGE);
+            g_assert_cmpint(postcopy_request_flush(r->queue, true), ==,
+                            POSTCOPY_SEND_DONE);
+        } else {
+            r->device_met_vcpu++;
+        }
+    }
+    qatomic_store_release(&r->device_page, 0);
 }
 
 static void place(Run *r, unsigned page)
@@ -163,6 +232,9 @@ static void run_loader(Run *r, unsigned number)
     int page;
 
     while (qatomic_read(&r->running)) {
+        if (number == 0) {
+            serve_device(r);
+        }
         told = qatomic_load_acquire(&r->told);
         if (number == 0 && told != r->heard) {
             g_assert_cmpint(postcopy_request_flush(r->queue, true), ==,
@@ -219,12 +291,12 @@ static void run_thread(unsigned number, void *opaque)
     unit_meet(&r->meeting);
 }
 
-static void run(unsigned vcpus, bool background, bool kicks)
+static void run(unsigned vcpus, bool background, bool kicks, bool ahead)
 {
-    unsigned pages = MAX(unit_rounds(20000) / vcpus, 64), i;
+    unsigned pages = MAX(unit_rounds(20000) / vcpus, 64), i, early = 0;
     Run r = {
         .b.pages = pages, .vcpus = vcpus, .running = vcpus,
-        .background = background, .kicks = kicks, .chance = 1,
+        .background = background, .kicks = kicks, .ahead = ahead, .chance = 1,
         .meeting.threads = vcpus + LOADERS + kicks,
     };
 
@@ -244,6 +316,10 @@ static void run(unsigned vcpus, bool background, bool kicks)
         /* Handed over last, for a page that came by itself meanwhile. */
         postcopy_request_flush(r.queue, true);
     }
+    while (r.taken < r.put) {
+        /* Asked for ahead, and no vCPU has come to it. */
+        place(&r, r.stream[r.taken++]);
+    }
 
     for (i = 0; i < pages; i++) {
         bool claimed = postcopy_request_claimed(&r.b.map, i * PAGE);
@@ -252,14 +328,20 @@ static void run(unsigned vcpus, bool background, bool kicks)
         if (claimed) {
             g_assert_true(page_present(&r.b, i));
         }
+        early += postcopy_request_is_ahead(&r.b.map, i * PAGE);
     }
     g_assert_cmpuint(postcopy_wait_wake_all(r.waits), ==, 0);
     g_assert_cmpuint(r.put, >, 0);
+    g_assert_cmpint(early > 0, ==, ahead);
     if (kicks && r.put > 500) {
         g_assert_cmpuint(r.broken, >, 0);
     }
-    g_test_message("%u pages, %u asked for, %u waits broken", pages, r.put,
-                   r.broken);
+    if (vcpus == 1 && !background) {
+        g_assert_cmpuint(r.device_met_vcpu, >, 0);
+    }
+    g_test_message("%u pages, %u asked for, %u waits broken, device: %u faults, "
+                   "%u of them for a page a vCPU had asked for", pages, r.put,
+                   r.broken, r.device_faults, r.device_met_vcpu);
     postcopy_request_queue_free(r.queue);
     postcopy_wait_table_free(r.waits);
     postcopy_request_map_destroy(&r.b.map);
@@ -274,17 +356,27 @@ static void run(unsigned vcpus, bool background, bool kicks)
 
 static void test_on_demand(gconstpointer vcpus)
 {
-    run(GPOINTER_TO_UINT(vcpus), false, false);
+    run(GPOINTER_TO_UINT(vcpus), false, false, false);
+}
+
+static void test_ahead(gconstpointer vcpus)
+{
+    run(GPOINTER_TO_UINT(vcpus), false, false, true);
+}
+
+static void test_ahead_kicked(gconstpointer vcpus)
+{
+    run(GPOINTER_TO_UINT(vcpus), true, true, true);
 }
 
 static void test_background(gconstpointer vcpus)
 {
-    run(GPOINTER_TO_UINT(vcpus), true, false);
+    run(GPOINTER_TO_UINT(vcpus), true, false, false);
 }
 
 static void test_kicked(gconstpointer vcpus)
 {
-    run(GPOINTER_TO_UINT(vcpus), true, true);
+    run(GPOINTER_TO_UINT(vcpus), true, true, false);
 }
 
 int main(int argc, char **argv)
@@ -303,6 +395,10 @@ int main(int argc, char **argv)
                         vcpus[i], test_background);
         unit_add_number("/fault-path/waits-broken/all-served-asked-once",
                         vcpus[i], test_kicked);
+        unit_add_number("/fault-path/some-ask-ahead/all-served-asked-once",
+                        vcpus[i], test_ahead);
+        unit_add_number("/fault-path/all-of-it/all-served-asked-once",
+                        vcpus[i], test_ahead_kicked);
     }
     return g_test_run();
 }

@@ -48,6 +48,7 @@ static void check_borders(uint64_t page_size, uint64_t pages)
         g_assert_cmphex(postcopy_request_next(&map, 0), ==, UINT64_MAX);
         offset = borders[i] * page_size;
         g_assert_false(postcopy_request_claimed(&map, offset));
+        g_assert_false(postcopy_request_is_ahead(&map, offset));
         g_assert_true(postcopy_request_claim(&map, offset));
         g_assert_true(postcopy_request_claimed(&map, offset));
         g_assert_false(postcopy_request_claim(&map, offset));
@@ -70,6 +71,33 @@ static void check_borders(uint64_t page_size, uint64_t pages)
                                                 page_size));
     }
     postcopy_request_map_destroy(&map);
+}
+
+/* Needed or not, a page is asked for once, and the first one decides. */
+static void test_ahead(void)
+{
+    enum { PAGES = 130 };
+    PostcopyRequestMap map = { 0 };
+    uint64_t i;
+
+    g_assert_true(postcopy_request_map_init(&map, PAGES * 4 * KiB, 4 * KiB));
+    for (i = 0; i < PAGES; i++) {
+        bool (*first)(PostcopyRequestMap *map, uint64_t offset) =
+            i % 3 ? postcopy_request_claim : postcopy_request_claim_ahead;
+
+        g_assert_true(first(&map, i * 4 * KiB));
+        g_assert_false(postcopy_request_claim(&map, i * 4 * KiB));
+        g_assert_false(postcopy_request_claim_ahead(&map, i * 4 * KiB));
+    }
+    for (i = 0; i < PAGES; i++) {
+        g_assert_true(postcopy_request_claimed(&map, i * 4 * KiB));
+        g_assert_cmpint(postcopy_request_is_ahead(&map, i * 4 * KiB), ==,
+                        i % 3 == 0);
+        g_assert_cmphex(postcopy_request_next(&map, i * 4 * KiB), ==,
+                        i * 4 * KiB);
+    }
+    postcopy_request_map_destroy(&map);
+    g_assert_null(map.ahead);
 }
 
 static void test_borders(void)
@@ -188,6 +216,8 @@ int main(int argc, char **argv)
     unit_add("/request-map/borders/claimed-once-and-found", test_borders);
     unit_add("/request-map/block-of-one-page/claimed-once-and-found",
              test_one_page);
+    unit_add("/request-map/ahead-of-need/claimed-once-and-told-apart",
+             test_ahead);
     unit_add("/request-map/walk/finds-all-in-order", test_walk);
     unit_add_number("/request-map/claimed-at-once/one-wins", 2, test_race);
     unit_add_number("/request-map/claimed-at-once/one-wins", 16, test_race);

@@ -94,7 +94,7 @@ static void fault_thread(Stress *s)
 
 static void push_one(Stress *s, unsigned number, uint64_t value)
 {
-    postcopy_request_push(s->queue, &s->last[number], value);
+    postcopy_request_push(s->queue, &s->last[number], value, 1);
     switch (postcopy_request_flush(s->queue, false)) {
     case POSTCOPY_SEND_WOULD_BLOCK:
         qatomic_inc(&s->handoffs);
@@ -188,7 +188,7 @@ static void push_thread(unsigned number, void *opaque)
     Stress *s = opaque;
 
     for (unsigned i = 1; i <= s->rounds; i++) {
-        postcopy_request_push(s->queue, &s->last[number], i);
+        postcopy_request_push(s->queue, &s->last[number], i, 1);
     }
 }
 

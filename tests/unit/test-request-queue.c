@@ -13,6 +13,8 @@
 typedef struct Channel {
     PostcopyRequestQueue *queue;
     uint64_t sent[1024];
+    uint32_t length[1024];
+    bool ahead[1024];
     unsigned nr_sent;
     unsigned writes, locks, unlocks;
     bool locked;
@@ -49,6 +51,8 @@ static bool channel_write(void *opaque, const PostcopyRequestList *list)
         QSLIST_FOREACH(req, list, next) {
             g_assert_true(req->block == c);
             g_assert_cmpuint(c->nr_sent, <, ARRAY_SIZE(c->sent));
+            c->length[c->nr_sent] = req->length;
+            c->ahead[c->nr_sent] = req->ahead;
             c->sent[c->nr_sent++] = req->offset;
         }
     }
@@ -94,7 +98,7 @@ static void channel_free(Channel *c)
 static void push(Channel *c, uint64_t first, uint64_t last)
 {
     for (; first <= last; first++) {
-        postcopy_request_push(c->queue, c, first);
+        postcopy_request_push(c->queue, c, first, 1);
     }
 }
 
@@ -290,6 +294,59 @@ static void test_resume(void)
     channel_free(c);
 }
 
+static void push_ahead(Channel *c, unsigned n)
+{
+    while (n--) {
+        postcopy_request_push_ahead(c->queue, c, 7, 8);
+    }
+}
+
+static void test_length(void)
+{
+    Channel *c = channel_new();
+
+    postcopy_request_push(c->queue, c, 1, 4096);
+    g_assert_cmpuint(postcopy_request_reserve(c->queue, 1), ==, 1);
+    postcopy_request_push_ahead(c->queue, c, 2, 8 * 4096);
+    postcopy_request_push(c->queue, c, 3, 1u << 30);
+    g_assert_cmpint(postcopy_request_flush(c->queue, false), ==,
+                    POSTCOPY_SEND_DONE);
+    check_sent(c, 3, 1);
+    g_assert_cmpuint(c->length[0], ==, 4096);
+    g_assert_cmpuint(c->length[1], ==, 8 * 4096);
+    g_assert_cmpuint(c->length[2], ==, 1u << 30);
+    g_assert_false(c->ahead[0]);
+    g_assert_true(c->ahead[1]);
+    g_assert_false(c->ahead[2]);
+    channel_free(c);
+}
+
+/* What nobody needs yet must not fill the channel. */
+static void test_room(void)
+{
+    const unsigned max = POSTCOPY_REQUEST_AHEAD_MAX;
+    Channel *c = channel_new();
+
+    g_assert_cmpuint(postcopy_request_reserve(c->queue, 10), ==, 10);
+    g_assert_cmpuint(postcopy_request_reserve(c->queue, max), ==, max - 10);
+    g_assert_cmpuint(postcopy_request_reserve(c->queue, 1), ==, 0);
+    postcopy_request_unreserve(c->queue, 3);
+    g_assert_cmpuint(postcopy_request_reserve(c->queue, max + 10), ==, 3);
+    g_assert_cmpuint(postcopy_request_reserve(c->queue, 0), ==, 0);
+
+    /* Sent or dropped, they leave their room, and others take none. */
+    push(c, 1, 100);
+    push_ahead(c, max - 20);
+    g_assert_cmpuint(postcopy_request_reserve(c->queue, max), ==, 0);
+    g_assert_cmpint(postcopy_request_flush(c->queue, false), ==,
+                    POSTCOPY_SEND_DONE);
+    g_assert_cmpuint(postcopy_request_reserve(c->queue, 1), ==, 1);
+    push_ahead(c, 21);
+    postcopy_request_drop(c->queue);
+    g_assert_cmpuint(postcopy_request_reserve(c->queue, 2 * max), ==, max);
+    channel_free(c);
+}
+
 /* The leak checker answers this one. */
 static void test_free_queued(void)
 {
@@ -327,6 +384,8 @@ int main(int argc, char **argv)
     add_both("/request-queue/channel-breaks-during-pushes/asked-anew-once",
              test_broken_with_more);
     unit_add("/request-queue/resume/claimed-pages-asked-anew", test_resume);
+    unit_add("/request-queue/several-pages/length-kept", test_length);
+    unit_add("/request-queue/ahead-of-need/bounded", test_room);
     unit_add("/request-queue/freed-with-requests/nothing-leaks",
              test_free_queued);
     return g_test_run();

@@ -80,7 +80,7 @@ static void test_edges(void)
     UserfaultView *low = view_new(SLOT(0, 1), 0, 4 * PAGE);
     UserfaultView *mid = view_new(SLOT(0, 2), 16 * PAGE, PAGE);
     UserfaultView *high = view_new(SLOT(0, 3), 17 * PAGE, 3 * PAGE);
-    UserfaultView *top = view_new(SLOT(0, 4), -4 * PAGE, 4 * PAGE);
+    UserfaultView *top = view_new(SLOT(0, 4), 0 - 4 * PAGE, 4 * PAGE);
     UserfaultMap *map = NULL;
 
     add(&map, high);
@@ -96,8 +96,8 @@ static void test_edges(void)
     g_assert_true(userfault_map_find(map, 0, 17 * PAGE) == high);
     g_assert_true(userfault_map_find(map, 0, 20 * PAGE - 1) == high);
     g_assert_null(userfault_map_find(map, 0, 20 * PAGE));
-    g_assert_null(userfault_map_find(map, 0, -4 * PAGE - 1));
-    g_assert_true(userfault_map_find(map, 0, -4 * PAGE) == top);
+    g_assert_null(userfault_map_find(map, 0, 0 - 4 * PAGE - 1));
+    g_assert_true(userfault_map_find(map, 0, 0 - 4 * PAGE) == top);
     g_assert_true(userfault_map_find(map, 0, UINT64_MAX) == top);
     g_free(map);
     userfault_view_free(low);
