@@ -1,35 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One migration of the verifying guest, from boot to a verdict.
 
-The steps are those of Demonstration.run().  Every wait goes through
-_until(), which keeps polling, drawing and looking for trouble: a QEMU that
-ended, a wrong byte in the guest, a guest or a migration that stands still.
-Limits are on standing still, not on the whole, because the speed of an
-emulated machine is anybody's guess; PATIENCE scales them.
+The steps are those of Demonstration.run(); harness.moving makes them.
 """
 
 import math
-import shutil
+import os
+import platform
 import time
 from collections import deque
 from dataclasses import dataclass
 
-from harness import GuestError, HarnessError
-from harness.console import GuestConsole
+import timeline
+from harness import HarnessError, conditions
 from harness.histogram import Histogram
-from harness.migration import (DONE, POSTCOPY, SWITCHOVER, Migration,
-                               MigrationSpec)
-from harness.qemu import GuestSpec, Qemu
+from harness.migration import DONE, MIB, POSTCOPY, MigrationSpec
+from harness.moving import MovingGuest
+from harness.qemu import GuestSpec
 
-TICK = 0.25                     # seconds between two polls
 RATE_WINDOW = 1.0               # seconds over which live rates are taken
 EARLY = 5.0                     # seconds of postcopy in which most is missing
-BOOT_LIMIT = 120                # seconds without the guest being ready
-STILL_LIMIT = 30                # seconds without any progress
 
 # The destination's counters without which the result would be a guess.
-COUNTERS = ('status', 'exits', 'requests', 'pages-vcpu', 'pages-userfaultfd',
-            'pages-background', 'latency', 'userfaultfd-latency')
+COUNTERS = ('status', 'exits', 'requests', 'pages-vcpu', 'pages-readahead',
+            'pages-userfaultfd', 'pages-background', 'latency',
+            'userfaultfd-latency')
 STATUS = {'on': 'finished', 'off': 'off'}       # after a good run
 
 
@@ -41,6 +36,8 @@ class Settings:
     passes: int = 2             # whole precopy passes before the switchover
     patience: float = 1.0
     corrupt: bool = False       # damage a byte, to see the verdict fail
+    delay_us: int = 0           # of each packet; 0: over a UNIX socket
+    huge: bool = False          # memory in huge pages
 
 
 class Rate:
@@ -64,198 +61,67 @@ class Rate:
         return max(n1 - n0, 0) / (t1 - t0) if t1 > t0 else 0.0
 
 
-class Still:
-    """Notices that a set of figures has not changed for too long."""
-
-    def __init__(self, what, limit, error):
-        self.what = what
-        self.limit = limit
-        self.error = error
-        self.figures = object()         # unlike any
-        self.since = 0.0
-
-    def see(self, now, figures):
-        if figures != self.figures:
-            self.figures = figures
-            self.since = now
-        elif now - self.since > self.limit:
-            raise self.error(f'{self.what} for {self.limit:.0f} s')
-
-
-class Demonstration:
+class Demonstration(MovingGuest):
     """Main thread only.  @view draws what Demonstration holds (view.py)."""
 
     def __init__(self, settings, folder, view):
+        super().__init__(folder, settings.guest, settings.patience)
         self.settings = settings
-        self.folder = folder
         self.view = view
         self.step = 'boot'
         self.started = time.monotonic()
-        self.guest = None               # GuestConsole
-        self.source = self.destination = None
-        self.migration = None
-        self.progress = None
-        self.checking = False           # the guest must be beating
         self.fault_rate = Rate()
         self.fault_samples = []         # (host clock, faults served until then)
         self.guest_rate = Rate()
         self._seen_beats = 0
-        limit = STILL_LIMIT * settings.patience
-        self._guest_still = Still('the guest made no progress', limit,
-                                  GuestError)
-        self._migration_still = Still('the migration made no progress', limit,
-                                      HarnessError)
 
     # --- the steps -----------------------------------------------------------
 
     def run(self):
         """The result, as a dict for report.py; or HarnessError."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
         try:
-            self._boot()
+            self.boot()
+            option = ('' if self.settings.userfault == 'stock'
+                      else f',userfault={self.settings.userfault}')
+            self.prepare(option)
+            self.wait_for_beats()
             self._precopy()
-            before = self._report()
+            before = self.report()
             self._postcopy()
-            after = self._report()
-            self._check_memory()
+            after = self.report()
+            self.step = 'check'
+            self.check_memory()
             return self._result(before, after)
         finally:
-            self._stop()
-
-    def _boot(self):
-        self.step = 'boot'
-        self.guest = GuestConsole(self.folder / 'guest.log')
-        self.source = self._start_qemu('source', '', [])
-        self.guest.attach(self.source.console)
-        self._until(lambda: self.guest.log.ready, BOOT_LIMIT,
-                    'the guest was not ready')
-        self.checking = True
-
-        option = ('' if self.settings.userfault == 'stock'
-                  else f',userfault={self.settings.userfault}')
-        self.destination = self._start_qemu('destination', option,
-                                            ['-incoming', 'defer'])
-        self._until(lambda: len(self.guest.log.beats) > 4, BOOT_LIMIT,
-                    'the guest had no heartbeat')
-
-    def _start_qemu(self, name, accel_option, extra):
-        folder = self.folder / name
-        arguments = self.settings.guest.arguments(folder, accel_option)
-        qemu = Qemu(name, folder, arguments + extra)
-        # Known to _stop() from here on, should start() fail half way.
-        setattr(self, name, qemu)
-        qemu.start(BOOT_LIMIT * self.settings.patience)
-        return qemu
+            self.stop()
 
     def _precopy(self):
         self.step = 'precopy'
-        self.migration = Migration(self.source, self.destination,
-                                   f'unix:{self.folder}/migration',
-                                   self.settings.migration)
-        self.migration.start()
+        self.begin(self.settings.migration,
+                   conditions.uri() if self.settings.delay_us else None)
         if self.settings.corrupt:
             self.guest.send(b'c', 0)
-        # Had it converged by then, poll() would have said so.
-        self._until(lambda: self.migration.passes >= self.settings.passes)
+        self.passes(self.settings.passes)
 
     def _postcopy(self):
         self.step = 'switchover'
-        # Before the destination's guest can say its first byte.
-        self.guest.attach(self.destination.console)
-        self.migration.switch_over()
-        self._until(lambda: self.migration.phase != SWITCHOVER)
+        self.switch_over()
         self.step = 'postcopy'
         # What the guest obeys here it surely does after the switchover, while
         # heartbeats may have waited in its console driver.
         self.guest.send(b'm')
-        self._until(lambda: self.migration.phase == DONE)
+        self.finish()
 
-    def _check_memory(self):
-        """One whole pass over all memory, begun after the last page came."""
-        self.step = 'check'
-        marks = self.guest.log.marks
-        count = len(marks)
-        self.guest.send(b'm')
-        self._until(lambda: len(marks) > count)
-        start = marks[count]['n']
-
-        def passed():
-            last = self.guest.log.last_beat
-            return last['n'] > start and last['since'] >= 1
-        self._until(passed)
-        self._look_for_errors()
-
-    def _report(self):
-        """Have the guest print a report now."""
-        count = len(self.guest.log.complete_reports())
-        self.guest.send(b'r')
-        self._until(lambda: len(self.guest.log.complete_reports()) > count)
-        return self.guest.log.complete_reports()[count]
-
-    def _stop(self):
-        for qemu in (self.destination, self.source):
-            if qemu is not None:
-                qemu.stop()
-        if self.guest is not None:
-            self.guest.close()
-
-    # --- waiting -------------------------------------------------------------
-
-    def _until(self, condition, limit=None, what=''):
-        """Tick until @condition; with @limit, no longer than that (scaled)."""
-        end = None
-        if limit is not None:
-            limit *= self.settings.patience
-            end = time.monotonic() + limit
-        while not condition():
-            if end is not None and time.monotonic() > end:
-                raise GuestError(f'{what} in {limit:.0f} s')
-            self._tick()
-
-    def _tick(self):
-        before = time.monotonic()
-        for qemu in (self.source, self.destination):
-            if qemu is not None:
-                qemu.check_alive()
-        self._look_for_errors()
-        self._follow_migration()
-        self._follow_guest()
-        self.view.draw(self)
-        spent = time.monotonic() - before
-        time.sleep(max(TICK - spent, 0.02))
-
-    def _follow_migration(self):
-        if self.migration is None or self.step == 'check':
-            return
-        self.progress = p = self.migration.poll()
-        self._migration_still.see(p.time, (p.phase, p.sync_count, p.remaining,
-                                           p.transferred))
-        if p.phase in (POSTCOPY, DONE):
+    def seen(self):
+        p = self.progress
+        if self.step == 'postcopy' and p and p.phase in (POSTCOPY, DONE):
             self.fault_rate.add(p.time, faults_served(p))
             self.fault_samples.append((time.time(), faults_served(p)))
-
-    def _follow_guest(self):
         beats = self.guest.log.beats
         for beat in beats[self._seen_beats:]:
             self.guest_rate.add(beat['ms'] / 1000, beat['verified'])
         self._seen_beats = len(beats)
-        if self.checking:
-            self._guest_still.see(time.monotonic(), self.guest.log.last_beat
-                                  and self.guest.log.last_beat['verified'])
-
-    def _look_for_errors(self):
-        log = self.guest.log
-        if log.fatal:
-            raise GuestError('the guest stopped: ' + str(log.fatal))
-        if log.errors:
-            e = log.errors[0]
-            raise GuestError(f'the guest saw a wrong byte: page {e["page"]} '
-                             f'word {e["word"]} generation {e["generation"]}: '
-                             f'{e["got"]:#x} instead of {e["expected"]:#x} '
-                             f'({log.error_count()} in all)')
-        if log.error_count():
-            raise GuestError(f'the guest saw {log.error_count()} wrong pages')
+        self.view.draw(self)
 
     # --- the result ----------------------------------------------------------
 
@@ -306,7 +172,37 @@ class Demonstration:
             'guest_errors': self.guest.log.error_count(),
             'guest_verified': self.guest.log.last_beat['verified'],
             'counters': counters,
+            # for the page: how it went, and with what
+            'times': timeline.relative(times),
+            'guest_rates': timeline.throughput(beats, times),
+            'fault_rates': timeline.fault_rates(self.fault_samples, times),
+            'settings': figures_of(settings),
+            'versions': self._versions(),
         }
+
+    def _versions(self):
+        qemu = self.destination.command('query-version')
+        return {'qemu': '{major}.{minor}.{micro}'.format(**qemu['qemu'])
+                        + f' {qemu["package"]}'.rstrip(),
+                'kernel': platform.release(),
+                'emulated': is_emulated(self.settings.guest.accel)}
+
+
+def is_emulated(accel):
+    """Whether the machine that was measured is itself an emulated one"""
+    return 'TESTHOST' in os.environ or accel == 'tcg'
+
+
+def figures_of(settings):
+    """What somebody needs to know who wants to do it again."""
+    guest, migration = settings.guest, settings.migration
+    return {'cpus': guest.cpus, 'memory_mib': guest.memory_mib,
+            'hot_mib': guest.hot_mib, 'slow_us': guest.slow_us,
+            'delay_us': settings.delay_us, 'huge': settings.huge,
+            'seed': guest.seed, 'passes': settings.passes,
+            'preempt': migration.preempt,
+            'bandwidth_mib': migration.bandwidth // MIB,
+            'postcopy_bandwidth_mib': migration.postcopy_bandwidth // MIB}
 
 
 def faults_served(progress):

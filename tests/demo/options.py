@@ -15,14 +15,26 @@ userfault=on and then with userfault=off, and compare the two.'''
 SLOW_US_HARDWARE, SLOW_US_EMULATED = 30, 200
 
 
+MODES = ('on', 'off', 'stock')
+
+
+def modes(text):
+    """@text, if it is a list of values of userfault="""
+    for mode in text.split(','):
+        if mode not in MODES:
+            raise argparse.ArgumentTypeError(
+                f'{mode!r} is none of {", ".join(MODES)}')
+    return text
+
+
 def parser():
     it = argparse.ArgumentParser(
         prog='tests/demo/run', description=DESCRIPTION,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = it.add_argument
     add('--repeat', type=int, default=1, metavar='N',
-        help='run the pair N times and print one line for each run')
-    add('--order', default='on,off', metavar='MODES',
+        help='run the pair N times: a line for each run, and the medians')
+    add('--order', default='on,off', metavar='MODES', type=modes,
         help='values of userfault=, in the order to run them; "stock" means a '
         'QEMU that does not know the option')
     add('--cpus', type=int, default=4, help='vCPUs of the guest')
@@ -38,6 +50,10 @@ def parser():
         help='whole precopy passes before the switchover')
     add('--no-preempt', action='store_true',
         help='do without the preempt channel')
+    add('--delay-us', type=int, default=0, metavar='US',
+        help='each packet of the migration takes so long, each way (as root)')
+    add('--huge', action='store_true',
+        help='memory of the guest in huge pages of 2 MiB (as root)')
     add('--slow-us', type=int, metavar='US',
         help='a first touch that takes as long counts as a fault '
         f'({SLOW_US_HARDWARE} on hardware, {SLOW_US_EMULATED} emulated)')
@@ -45,7 +61,7 @@ def parser():
         help='a picture redrawn in place, or a line per second')
     add('--results', type=Path, metavar='FOLDER',
         default=os.environ.get('RESULTS'),
-        help='where demo.json and, after a failure, the logs go')
+        help='where demo.json, demo.html and, after a failure, the logs go')
     add('--corrupt', action='store_true',
         help='damage one byte in the guest, to see the run fail')
     for name, kind in (('--columns', int), ('--accel', str)):

@@ -2,6 +2,10 @@
 """The results of a demonstration: one line per run, and the table that puts
 userfault=on beside userfault=off."""
 
+import statistics
+
+from options import MODES
+
 BOLD, DIM, PLAIN = '\033[1m', '\033[2m', '\033[0m'
 
 
@@ -63,6 +67,7 @@ ROWS = (
     ('                  max', _latency('uffd_latency', 'max'), duration,
      False),
     ('pages arrived by vCPU exit', _counter('pages-vcpu'), count, False),
+    ('                 read-ahead', _counter('pages-readahead'), count, False),
     ('                 userfaultfd', _counter('pages-userfaultfd'), count,
      False),
     ('                 background', _counter('pages-background'), count,
@@ -80,27 +85,54 @@ def _ratio(first, second):
     return f'{first / second:.2f}' if first and second else '-'
 
 
-def table(results, color=False, unicode=True):
-    """Lines of the table; @results in the order in which they ran, shown with
-    userfault=on first."""
-    bold, dim, plain = (BOLD, DIM, PLAIN) if color else ('', '', '')
-    results = sorted(results, key=lambda r: r['userfault'], reverse=True)
-    ratio = len(results) == 2
-    head = ' ' * (TEXT + 1)
-    head += ''.join(f'{"userfault=" + r["userfault"]:>{CELL}}'
-                    for r in results)
-    head += f'{"on / off":>{CELL - 4}}' if ratio else ''
-    dash = '─' if unicode else '-'
-    lines = [bold + head + plain, dim + ' ' + dash * (len(head) - 1) + plain]
+def in_order(results):
+    """@results in the order in which they are shown: on, off, stock."""
+    return sorted(results, key=lambda r: MODES.index(r['userfault']))
+
+
+def modes_of(results):
+    """The modes that were run, once each and in order"""
+    return [m for m in MODES if any(r['userfault'] == m for r in results)]
+
+
+def _middle(results, mode, value):
+    """The median of @value over the runs of @mode; None where none has one."""
+    found = [value(r) for r in results if r['userfault'] == mode]
+    found = [v for v in found if v is not None]
+    return statistics.median(found) if found else None
+
+
+def rows(results):
+    """[text, values as text, 'on / off' as text or ''] of each row that has a
+    value, in the order of modes_of(); of several runs the medians."""
+    modes, found = modes_of(results), []
     for text, value, form, wants_ratio in ROWS:
-        values = [value(r) for r in results]
+        values = [_middle(results, mode, value) for mode in modes]
         if all(v is None for v in values):
             continue
-        line = f' {text:<{TEXT}}' + ''.join(f'{form(v):>{CELL}}'
-                                            for v in values)
-        if ratio and wants_ratio:
-            line += f'{_ratio(*values):>{CELL - 4}}'
-        lines.append(line)
+        ratio = wants_ratio and len(modes) == 2
+        found.append((text, [form(v) for v in values],
+                      _ratio(*values) if ratio else ''))
+    return found
+
+
+def ratio_title(results):
+    return ' / '.join(modes_of(results))
+
+
+def table(results, color=False, unicode=True):
+    """Lines of the table; @results in the order in which they ran, shown with
+    userfault=on first, as medians if there are several of a mode."""
+    bold, dim, plain = (BOLD, DIM, PLAIN) if color else ('', '', '')
+    modes = modes_of(results)
+    head = ' ' * (TEXT + 1)
+    head += ''.join(f'{"userfault=" + mode:>{CELL}}' for mode in modes)
+    head += f'{ratio_title(results):>{CELL - 4}}' if len(modes) == 2 else ''
+    dash = '─' if unicode else '-'
+    lines = [bold + head + plain, dim + ' ' + dash * (len(head) - 1) + plain]
+    for text, values, ratio in rows(results):
+        line = f' {text:<{TEXT}}' + ''.join(f'{v:>{CELL}}' for v in values)
+        lines.append(line + (f'{ratio:>{CELL - 4}}' if ratio else ''))
     return lines
 
 

@@ -5,9 +5,14 @@
 Needs neither KVM nor QEMU.
 """
 
+import argparse
 import io
 import re
+import shutil
+import signal
+import subprocess
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -16,9 +21,10 @@ sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE.parent / 'guest'), str(HERE)]
 
 import driver                                               # noqa: E402
+import options                                              # noqa: E402
 import report                                               # noqa: E402
 import view                                                 # noqa: E402
-from harness import GuestError, HarnessError                # noqa: E402
+from harness import GuestError, HarnessError, moving         # noqa: E402
 
 ESCAPES = re.compile(r'\033\[[?0-9;]*[A-Za-z]')
 
@@ -122,7 +128,7 @@ class Drawing(unittest.TestCase):
 
 def counters(**changes):
     good = {'status': 'finished', 'exits': 10, 'requests': 9, 'pages-vcpu': 9,
-            'pages-userfaultfd': 1, 'pages-background': 5,
+            'pages-readahead': 0, 'pages-userfaultfd': 1, 'pages-background': 5,
             'latency': {'count': 9, 'total-ns': 900, 'max-ns': 130,
                         'distribution': [0] * 6 + [8, 1]},
             'userfaultfd-latency': {'count': 0, 'total-ns': 0, 'max-ns': 0,
@@ -159,7 +165,7 @@ class Verdict(unittest.TestCase):
             driver.check_counters('off', counters(status='off'))
 
     def test_standing_still_fails_and_moving_does_not(self):
-        still = driver.Still('nothing moved', 10, GuestError)
+        still = moving.Still('nothing moved', 10, GuestError)
         for now in range(100):
             still.see(now, now // 9)
         with self.assertRaisesRegex(GuestError, 'nothing moved'):
@@ -167,7 +173,7 @@ class Verdict(unittest.TestCase):
                 still.see(now, 0)
 
     def test_standing_still_counts_from_the_first_look(self):
-        driver.Still('', 10, GuestError).see(1000.0, None)
+        moving.Still('', 10, GuestError).see(1000.0, None)
 
 
 class Figures(unittest.TestCase):
@@ -236,6 +242,15 @@ class Table(unittest.TestCase):
         row = next(line for line in lines if 'per second' in line)
         self.assertRegex(row, r'200 +100 +2\.00$')
 
+    def test_several_runs_are_shown_by_their_medians(self):
+        runs = [result(mode, faults_per_s=rate, uffd_latency=None)
+                for mode, rate in (('on', 300.0), ('off', 100.0), ('on', 900.0),
+                                   ('off', 140.0), ('on', 400.0))]
+        lines = report.table(runs)
+        self.assertRegex(lines[0], 'userfault=on +userfault=off +on / off')
+        row = next(line for line in lines if 'per second' in line)
+        self.assertRegex(row, r'400 +120 +3\.33$')
+
     def test_rows_without_any_value_are_left_out(self):
         lines = report.table([result('on'), result('off')])
         self.assertFalse([line for line in lines if 'QEMU' in line])
@@ -244,6 +259,43 @@ class Table(unittest.TestCase):
         line = report.one_line(result('on'))
         for text in ('userfault=on ', '100 faults/s', '0 errors', '1.00 ms'):
             self.assertIn(text, line)
+
+
+class Modes(unittest.TestCase):
+    def test_unknown_mode_is_refused(self):
+        self.assertEqual(options.modes('off,on'), 'off,on')
+        with self.assertRaisesRegex(argparse.ArgumentTypeError, "'auto'"):
+            options.modes('on,auto')
+
+
+# tests/demo/run with @argv[1] for what it starts
+RUN = """
+import importlib.machinery, importlib.util, sys
+loader = importlib.machinery.SourceFileLoader('demo_run', sys.argv.pop(1))
+module = importlib.util.module_from_spec(
+    importlib.util.spec_from_loader('demo_run', loader))
+loader.exec_module(module)
+command = ['sh', '-c', sys.argv.pop(1)]
+module.command_line = lambda *_: command
+sys.exit(module.main())
+"""
+
+
+class Ending(unittest.TestCase):
+    def test_a_signal_ends_what_it_started(self):
+        child = ('trap "echo ended; exit" TERM; echo started; '
+                 'for i in $(seq 50); do sleep 0.1; done')
+        with subprocess.Popen([sys.executable, '-B', '-c', RUN, HERE / 'run', child],
+                              stdout=subprocess.PIPE, text=True) as process:
+            self.assertEqual(process.stdout.readline(), 'started\n')
+            process.send_signal(signal.SIGTERM)
+            self.assertEqual(process.stdout.readline(), 'ended\n')
+            self.assertEqual(process.wait(20), 128 + signal.SIGTERM)
+
+    def test_the_exit_code_is_passed_on(self):
+        done = subprocess.run([sys.executable, '-B', '-c', RUN, HERE / 'run', 'exit 7'],
+                              check=False)
+        self.assertEqual(done.returncode, 7)
 
 
 class Plain(unittest.TestCase):

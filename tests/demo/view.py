@@ -156,7 +156,8 @@ class Painter:
         ]
 
 
-ARRIVALS = (('vCPU exit', 'pages-vcpu'), ('userfaultfd', 'pages-userfaultfd'),
+ARRIVALS = (('vCPU exit', 'pages-vcpu'), ('read-ahead', 'pages-readahead'),
+            ('userfaultfd', 'pages-userfaultfd'),
             ('background', 'pages-background'))
 
 

@@ -10,6 +10,8 @@
  * Messages
  *   ready    threads pages seed slow_ns
  *   beat     n ms verified passes since errors slow max_ns
+ *   chore    name done errors what detail (chore.h), after each beat
+ *   note     name, and what the chore has to say; once
  *   mark     n ms verified, at the moment the command was obeyed
  *   error    thread page word generation expected got
  *   report   n ms verified passes since errors slow backwards gap_ms step_us,
@@ -28,6 +30,7 @@ enum console_command {
     COMMAND_REPORT = 'r',       /* print a report */
     COMMAND_MARK = 'm',         /* count whole passes ("since") from here */
     COMMAND_CORRUPT = 'c',      /* damage one byte of the hot region */
+    COMMAND_GO = 'g',           /* let go the chores that wait for it */
     COMMAND_QUIT = 'q',         /* print a report and stop */
 };
 

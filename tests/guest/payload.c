@@ -31,6 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "chore.h"
 #include "console.h"
 #include "selftest.h"
 #include "worker.h"
@@ -44,7 +45,9 @@ struct parameters {
     uint64_t seed;
     uint64_t slow_us;
     uint64_t beat_ms;
+    uint64_t sequential;        /* 0: pages are visited in random order */
     char console[64];           /* empty: stdin and stdout */
+    char chores[128];           /* names, separated by commas */
 };
 
 /* What the heartbeat remembers from one line to the next; main thread. */
@@ -102,6 +105,7 @@ static void parse_parameter(struct parameters *p, const char *arg)
         { "seed=", &p->seed },
         { "slow_us=", &p->slow_us },
         { "beat_ms=", &p->beat_ms },
+        { "sequential=", &p->sequential },
     };
 
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
@@ -114,6 +118,9 @@ static void parse_parameter(struct parameters *p, const char *arg)
     }
     if (!strncmp(arg, "console=", 8)) {
         snprintf(p->console, sizeof(p->console), "/dev/%s", arg + 8);
+    }
+    if (!strncmp(arg, "chores=", 7)) {
+        snprintf(p->chores, sizeof(p->chores), "%s", arg + 7);
     }
 }
 
@@ -187,6 +194,7 @@ static void start_workers(struct observer *o, const struct parameters *p)
         int error;
 
         w->cpu = cpus[i % ncpus];
+        w->sequential = p->sequential;
         error = pthread_create(&w->thread, NULL, worker_run, w);
         if (error) {
             fatal("thread", error);
@@ -289,6 +297,7 @@ static void print_beat(struct observer *o)
                   " slow=%" PRIu64 " max_ns=%" PRIu64,
                   ++o->beat, (o->last_ns - o->start_ns) / 1000000, t.verified,
                   t.passes, t.since, t.errors, t.slow, t.max_ns);
+    chores_print();
 }
 
 static void print_histogram(const struct observer *o)
@@ -358,6 +367,9 @@ static void obey(struct observer *o, enum console_command command)
     case COMMAND_CORRUPT:
         __atomic_store_n(&o->workers[0].corrupt, true, __ATOMIC_RELAXED);
         break;
+    case COMMAND_GO:
+        chores_go();
+        break;
     case COMMAND_QUIT:
         print_report(o);
         stop(0);
@@ -394,6 +406,7 @@ int main(int argc, char **argv)
     };
     struct sched_param realtime = { .sched_priority = 1 };
     struct observer o = { 0 };
+    const char *unknown;
     int error;
 
     if (argc == 2 && !strcmp(argv[1], "--self-test")) {
@@ -417,6 +430,10 @@ int main(int argc, char **argv)
     o.period_ns = p.beat_ms * 1000000;
     start_workers(&o, &p);
     wait_until_filled(&o);
+    unknown = chores_start(p.chores);
+    if (unknown) {
+        fatal(unknown, EINVAL);
+    }
     /* Workers never sleep; the heartbeat must get through all the same. */
     sched_setscheduler(0, SCHED_FIFO, &realtime);
     console_print("ready threads=%u pages=%" PRIu64 " seed=%" PRIu64

@@ -139,6 +139,10 @@ class Console(unittest.TestCase):
         self.assertEqual(log.beats, [])
         self.assertEqual(log.damaged_lines, 1)
 
+    def test_damage_that_the_sum_does_not_show_is_refused(self):
+        self.assertIsNone(parse_line(message('beat n=64beat ms=2').rstrip(b'\n')))
+        self.assertIsNone(parse_line(message('hist 1:2hist').rstrip(b'\n')))
+
     def test_report_is_complete_only_at_its_end(self):
         log = GuestLog()
         log.feed(message('report n=1 verified=5') + message('hist 1:2'), 0.0)

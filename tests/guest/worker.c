@@ -180,7 +180,7 @@ void *worker_run(void *opaque)
         struct walk walk = walk_init(w->pages, key);
 
         for (uint64_t i = 0; i < w->pages; i++) {
-            visit(w, walk_at(&walk, i));
+            visit(w, w->sequential ? i : walk_at(&walk, i));
         }
         bump(&w->passes);
     }

@@ -42,6 +42,7 @@ struct worker {
     uint64_t slow_ns;
     struct cycle_clock clock;
     uint64_t max_passes;        /* 0: for ever */
+    bool sequential;            /* page after page, not in random order */
     pthread_t thread;
 
     /* worker writes, observer reads */

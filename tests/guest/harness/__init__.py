@@ -8,6 +8,9 @@ guest's console, the steps of a postcopy migration.
     console     what the guest says, before and after the switchover
     migration   a source, a destination and the way from one to the other
     histogram   latencies
+    logs        kept after a failure
+    svg         pictures of results
+    webpage     a page around them
 
 One thread calls everything; only console runs a reader thread of its own.
 Expected outcomes are values.  What a test cannot go on from is a
@@ -17,6 +20,13 @@ HarnessError, with one line that says what happened.
 
 class HarnessError(Exception):
     """The test cannot go on; the message is one clear line."""
+
+
+class Missed(HarnessError):
+    """
+    What the test is about did not come about: nothing was tried, so nothing
+    failed, and another try may get there.
+    """
 
 
 class GuestError(HarnessError):

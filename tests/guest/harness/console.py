@@ -19,6 +19,19 @@ import time
 from .histogram import counts_between
 
 
+def parse_values(words):
+    """What follows the name, of the words of a line"""
+    values = {}
+    for word in words[1:]:
+        if words[0] == 'hist':
+            bucket, _, count = word.partition(':')
+            values[int(bucket)] = int(count)
+        else:
+            key, _, value = word.partition('=')
+            values[key] = int(value, 0) if value[:1].isdigit() else value
+    return values
+
+
 def parse_line(line):
     """
     (name, {key: int or str}) of one line, or None when it is damaged or no
@@ -35,15 +48,10 @@ def parse_line(line):
         return None
     if not words:
         return None
-    values = {}
-    for word in words[1:]:
-        if words[0] == 'hist':
-            bucket, _, count = word.partition(':')
-            values[int(bucket)] = int(count)
-        else:
-            key, _, value = word.partition('=')
-            values[key] = int(value, 0) if value[:1].isdigit() else value
-    return words[0], values
+    try:
+        return words[0], parse_values(words)
+    except ValueError:          # damaged in spite of its sum, a byte of 256
+        return None
 
 
 class GuestReport:
@@ -66,6 +74,8 @@ class GuestLog:
         self.ready = None
         self.beats = []         # dicts, with 'time', the host's clock
         self.marks = []
+        self.chores = {}        # name: the figures of its last message
+        self.notes = []         # of chores
         self.errors = []
         self.reports = []
         self.fatal = None
@@ -87,6 +97,10 @@ class GuestLog:
             self.ready = values
         elif name == 'beat':
             self.beats.append({**values, 'time': now})
+        elif name == 'chore':
+            self.chores[values['name']] = values
+        elif name == 'note':
+            self.notes.append(values)
         elif name == 'mark':
             self.marks.append(values)
         elif name == 'error':

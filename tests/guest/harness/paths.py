@@ -18,35 +18,39 @@ def build_folder():
     return Path(os.environ.get('BUILD', REPOSITORY / 'build')).resolve()
 
 
-def _existing(variable, default, what):
+def existing(variable, default, what, maker='make'):
+    """
+    @default, or what the environment variable @variable says; HarnessError,
+    which tells to run @maker, when it is not there.
+    """
     path = Path(os.environ.get(variable, default))
     if not path.exists():
-        raise HarnessError(f'{what} is missing: {path} (run make, or set '
+        raise HarnessError(f'{what} is missing: {path} (run {maker}, or set '
                            f'{variable})')
     return path
 
 
 def qemu():
-    return _existing('USERFAULT_QEMU',
-                     build_folder() / 'qemu-build' / 'qemu-system-x86_64',
-                     'QEMU')
+    return existing('USERFAULT_QEMU',
+                    build_folder() / 'qemu-build' / 'qemu-system-x86_64',
+                    'QEMU')
 
 
 def kernel():
-    return _existing('USERFAULT_KERNEL', build_folder() / 'bzImage',
-                     'the kernel of test host and guests')
+    return existing('USERFAULT_KERNEL', build_folder() / 'bzImage',
+                    'the kernel of test host and guests')
 
 
 def guest_initramfs():
-    return _existing('USERFAULT_GUEST', build_folder() / 'guest/guest.cpio',
-                     "the guest's initramfs")
+    return existing('USERFAULT_GUEST', build_folder() / 'guest/guest.cpio',
+                    "the guest's initramfs")
 
 
 def import_qmp():
     """QEMU's own library for its monitor, from the tree that was built."""
-    folder = _existing('USERFAULT_QEMU_PYTHON',
-                       build_folder() / 'qemu' / 'python',
-                       "QEMU's Python library")
+    folder = existing('USERFAULT_QEMU_PYTHON',
+                      build_folder() / 'qemu' / 'python',
+                      "QEMU's Python library")
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     from qemu import qmp

@@ -27,6 +27,9 @@ class GuestSpec:
     seed: int = 1
     slow_us: int = 30
     beat_ms: int = 250
+    sequential: bool = False    # or in random order
+    chores: tuple = ()          # of tests/guest/chore*.c
+    kernel_options: tuple = ()  # of the guest's kernel, beside the usual ones
     accel: str = 'kvm'
     machine: str = 'q35'
     cpu: str = 'max'
@@ -34,14 +37,20 @@ class GuestSpec:
     initramfs: str = ''
     extra: list = field(default_factory=list)
 
-    def arguments(self, folder, accel_options=''):
-        """QEMU's arguments, with the consoles in @folder."""
+    def kernel_command_line(self):
+        """What tells the guest's kernel and its payload what to do."""
         payload = {'hot': self.hot_mib, 'threads': self.threads,
                    'seed': self.seed, 'slow_us': self.slow_us,
-                   'beat_ms': self.beat_ms}
-        append = ['console=ttyS0', 'no_timer_check', 'panic=-1',
-                  'random.trust_cpu=on']
-        append += [f'payload.{key}={value}' for key, value in payload.items()]
+                   'beat_ms': self.beat_ms, 'sequential': int(self.sequential)}
+        if self.chores:
+            payload['chores'] = ','.join(self.chores)
+        words = ['console=ttyS0', 'no_timer_check', 'panic=-1',
+                 'random.trust_cpu=on']
+        words += [f'payload.{key}={value}' for key, value in payload.items()]
+        return ' '.join([*words, *self.kernel_options])
+
+    def arguments(self, folder, accel_options=''):
+        """QEMU's arguments, with the consoles in @folder."""
         firmware = [word for path in FIRMWARE for word in ('-L', path)]
         return [*firmware, '-nodefaults', '-no-user-config',
                 '-display', 'none', '-vga', 'none',
@@ -52,7 +61,7 @@ class GuestSpec:
                 '-m', f'{self.memory_mib}M',
                 '-kernel', str(self.kernel or paths.kernel()),
                 '-initrd', str(self.initramfs or paths.guest_initramfs()),
-                '-append', ' '.join(append),
+                '-append', self.kernel_command_line(),
                 '-no-reboot',
                 '-serial', f'file:{folder}/kernel.log',
                 '-chardev', f'socket,id=guest,path={folder}/guest,'
@@ -65,12 +74,15 @@ class Qemu:
     """
     start() to stop(); also a context manager, which stops it whatever
     happens.  Main thread only (the monitor's event loop belongs to it).
+    @prefix: words before the command, of a program that becomes QEMU
+    (setpriv, env, "ip netns exec"), so that the process is QEMU's
     """
 
-    def __init__(self, name, folder, arguments, binary=None):
+    def __init__(self, name, folder, arguments, binary=None, prefix=()):
         self.name = name
         self.folder = folder
         self.binary = str(binary or paths.qemu())
+        self.prefix = list(prefix)
         self.arguments = list(arguments)
         self.process = None
         self.monitor = None
@@ -99,7 +111,8 @@ class Qemu:
     def start(self, limit=120):
         self.folder.mkdir(parents=True, exist_ok=True)
         socket = self.folder / 'monitor'
-        command = [self.binary, '-name', self.name,
+        command = [*self.prefix, self.binary,
+                   '-name', f'{self.name},debug-threads=on',
                    '-chardev', f'socket,id=monitor,path={socket},'
                                'server=on,wait=off',
                    '-mon', 'chardev=monitor,mode=control', *self.arguments]
@@ -154,6 +167,15 @@ class Qemu:
         self.read_events()
         return result
 
+    def give_file(self, name, descriptor):
+        """QEMU gets the open file; URIs call it fd:@name."""
+        self.monitor.send_fd_scm(descriptor)
+        self.command('getfd', fdname=name)
+
+    def threads(self):
+        """Ids of the vCPUs' threads"""
+        return [cpu['thread-id'] for cpu in self.command('query-cpus-fast')]
+
     def _settle(self):
         """The monitor is gone: give the process the time to end too."""
         try:
@@ -169,9 +191,9 @@ class Qemu:
                 return self.events
             self.events.append(event)
 
-    def find_event(self, name, **data):
-        """The first event @name whose data has @data, or None."""
-        for event in self.events:
+    def find_event(self, name, since=0, **data):
+        """The first event @name from number @since on with @data, or None."""
+        for event in self.events[since:]:
             found = event.get('data', {})
             if event['event'] == name and all(found.get(k) == v
                                               for k, v in data.items()):
