@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Pause and recover: the way between the two QEMUs is cut in the middle of
+postcopy, while vCPUs wait for pages.
+
+A way is cut() and then mend()ed, which gives the URIs to go on with, for the
+destination and for the source.
+"""
+
+import time
+
+from harness.migration import MIB, POSTCOPY
+from netlink import ADDRESSES, Link
+from relay import Relay, free_port
+from situation import (Waiting, asked_by_vcpus, check, is_parked, reached, row,
+                       small_guest, small_migration, wanted)
+from tls import shared_key
+
+NOTICE = 60         # seconds until both sides know that the way is cut
+SETTLE = 20         # seconds until vCPUs that lack pages have asked for them
+ANSWER = 5          # seconds that the monitor may take
+ENOUGH = 8 * MIB    # left to come, so that each vCPU lacks some of it
+MOST = 33           # pages that a vCPU asks for at a fault, one and those ahead
+
+
+def until_they_wait(s, qemu):
+    """
+    Until vCPUs of @qemu sleep for pages: all, as far as the guest lets them.
+    Returns where they are.
+    """
+    waiting = Waiting(qemu)
+    end = time.monotonic() + SETTLE * s.patience
+    # Whoever spins for a lock of one that waits never settles.
+    while not waiting.settled() and time.monotonic() < end:
+        s.tick()
+    reached(waiting.lacking, f'no vCPU waits: {waiting}')
+    return waiting
+
+
+class Socket:
+    """A UNIX socket; the operator says migrate-pause."""
+
+    def __init__(self, s):
+        self.s = s
+        self.number = 0
+
+    def cut(self):
+        self.s.migration.pause()
+
+    def mend(self):
+        self.number += 1
+        uri = f'unix:{self.s.folder}/again{self.number}'
+        return uri, uri
+
+
+class Relayed:
+    """TCP; both sides find their connections closed."""
+
+    def __init__(self, s, relay):
+        self.s = s
+        self.relay = relay
+
+    def cut(self):
+        # One for each connection and side.
+        expected = 4 if self.s.migration.spec.preempt else 2
+        ends = self.relay.cut()
+        check(ends == expected, f'{ends} sockets were open, not {expected}')
+
+    def mend(self):
+        self.relay.target = free_port()
+        return (f'tcp:127.0.0.1:{self.relay.target}',
+                f'tcp:127.0.0.1:{self.relay.port}')
+
+
+class Linked:
+    """TCP between network namespaces; nobody notices that the link is down
+    until the operator says migrate-pause to both sides."""
+
+    def __init__(self, s, link):
+        self.s = s
+        self.link = link
+        self.port = 4000
+
+    def cut(self):
+        s = self.s
+        self.link.cut()
+        until_they_wait(s, s.destination)
+        for qemu in (s.source, s.destination):
+            status = qemu.command('query-migrate')['status']
+            reached(status == 'postcopy-active',
+                    f'the {qemu.name} noticed by itself: {status}')
+        s.migration.pause()
+        s.destination.command('migrate-pause')
+
+    def mend(self):
+        self.link.mend()
+        self.port += 1
+        uri = f'tcp:{ADDRESSES[1]}:{self.port}'
+        return uri, uri
+
+
+def interrupt(s, way):
+    """
+    Cut and mend once.  Returns the pages that vCPUs had asked for and not
+    got, those that the vCPUs which did not wait could still ask for, and the
+    pages that were then asked for anew.
+    """
+    m = s.migration
+    reached(m.phase == POSTCOPY, f'there is nothing to cut in {m.phase}')
+    s.watch(False)
+    m.tolerate_pause()
+    way.cut()
+    s.until(m.paused, NOTICE, 'the two sides were not paused')
+    left = s.source.command('query-migrate')['ram']['remaining']
+    reached(left >= ENOUGH, f'only {left} bytes were left for vCPUs to wait for')
+    waiting = until_they_wait(s, s.destination)
+    before = s.counters()
+    s.run_for(0.5)
+    # Who did not wait may have come to; who did cannot have gone on.
+    came = s.counters()['exits'] - before['exits']
+    check(came <= waiting.others,
+          f'a vCPU went on: {came} exits; before: {waiting}')
+    m.recover(*way.mend())
+    s.until(m.recovered, NOTICE, 'the migration did not recover')
+    # Only then the destination asks.
+    s.until(lambda: s.counters()['resent'] > before['resent'], NOTICE,
+            'nothing was asked for anew')
+    s.watch(True)
+    again = s.counters()['resent'] - before['resent']
+    more = MOST * waiting.others
+    return asked_by_vcpus(before) - wanted(before), more, again
+
+
+def cut_and_recover(s, way, times=1):
+    """
+    Any number of interruptions, then the end.  Each time all pages are asked
+    for anew that are outstanding, and no others.  The counters of vCPUs alone
+    do not tell how many that is: the fault thread asks too, now and then.
+    """
+    rounds = [interrupt(s, way) for _ in range(times)]
+    # Nothing more to see here.
+    s.source.command('migrate-set-parameters', max_postcopy_bandwidth=0)
+    c = s.conclude()
+    others = wanted(c) - asked_by_vcpus(c)
+    for outstanding, more, again in rounds:
+        check(max(outstanding, 1) <= again <= outstanding + more + others,
+              f'{outstanding} requests of vCPUs were outstanding, {more} more '
+              f'were possible, and {others} pages were asked for by '
+              f'others, but {again} were asked for anew')
+    check(c['resent'] == sum(again for *_, again in rounds),
+          f'{c["resent"]} pages were asked for anew, not as seen: {rounds}')
+    return c
+
+
+def long_lasting(s, **changes):
+    """The guest that moves has enough for some interruptions, also where an
+    emulated machine takes seconds over each; its migration."""
+    s.spec = small_guest(memory_mib=208, hot_mib=64)
+    return small_migration(**changes)
+
+
+def with_relay(s, preempt, times, keys=None):
+    spec = long_lasting(s, preempt=preempt)
+    with Relay() as relay:
+        if keys:
+            s.start(source=keys.source, destination=keys.destination)
+            spec.parameters.update(keys.parameters)
+        else:
+            s.start()
+        relay.target = free_port()
+        s.into_postcopy(spec, f'tcp:127.0.0.1:{relay.target}',
+                        f'tcp:127.0.0.1:{relay.port}')
+        cut_and_recover(s, Relayed(s, relay), times)
+
+
+def with_link(s, preempt, times):
+    spec = long_lasting(s, preempt=preempt)
+    with Link() as link:
+        s.boot(prefix=link.prefix(0))
+        s.prepare(s.accel_option, prefix=link.prefix(1))
+        s.wait_for_beats()
+        s.into_postcopy(spec, f'tcp:{ADDRESSES[1]}:4000')
+        cut_and_recover(s, Linked(s, link), times)
+        s.stop()
+
+
+@row('recovery', 'migrate-pause, preempt, three times')
+def pause_preempt(s):
+    spec = long_lasting(s)
+    s.start()
+    s.into_postcopy(spec)
+    cut_and_recover(s, Socket(s), 3)
+
+
+@row('recovery', 'migrate-pause, no preempt', full=True)
+def pause_no_preempt(s):
+    spec = long_lasting(s, preempt=False)
+    s.start()
+    s.into_postcopy(spec)
+    cut_and_recover(s, Socket(s))
+
+
+@row('recovery', 'closed socket, preempt', full=True)
+def closed_preempt(s):
+    with_relay(s, True, 1)
+
+
+@row('recovery', 'closed socket, no preempt, three times')
+def closed_no_preempt(s):
+    with_relay(s, False, 3)
+
+
+@row('recovery', 'closed socket under TLS, preempt')
+def closed_tls(s):
+    with_relay(s, True, 1, shared_key(s.folder.parent / 'tls-key'))
+
+
+@row('recovery', 'cut link, preempt, three times')
+def link_preempt(s):
+    with_link(s, True, 3)
+
+
+@row('recovery', 'cut link, no preempt', full=True)
+def link_no_preempt(s):
+    with_link(s, False, 1)
+
+
+# --- the source is gone -----------------------------------------------------------
+
+def timed(s, qemu, command, **arguments):
+    """Its result; fails if it took longer than ANSWER."""
+    start = time.monotonic()
+    result = qemu.command(command, **arguments)
+    took = time.monotonic() - start
+    check(took < ANSWER * s.patience, f'{command} took {took:.1f} s')
+    return result
+
+
+def lose_source(s):
+    """Kill it; returns the destination once that is paused."""
+    source, destination = s.source, s.destination
+    s.watch(False)
+    s.migration = s.source = None
+    source.process.kill()
+    source.process.wait()
+    source.stop()
+    s.until(lambda: destination.command('query-migrate')['status']
+            == 'postcopy-paused', NOTICE, 'the destination was not paused')
+    return destination
+
+
+@row('recovery', 'source killed')
+def source_killed(s):
+    spec = long_lasting(s)
+    s.start()
+    s.into_postcopy(spec)
+    qemu = lose_source(s)
+    waiting = until_they_wait(s, qemu)
+    parked = sum(is_parked(*place) for place in waiting.places)
+    # Inside KVM nothing but the page ends a wait, and "stop" waits for that.
+    reached(parked == waiting.lacking, f'a vCPU waits in userfaultfd: {waiting}')
+    before = s.counters()
+    check(timed(s, qemu, 'query-status')['running'], 'it does not run')
+    timed(s, qemu, 'stop')
+    check(timed(s, qemu, 'query-status')['status'] == 'paused', 'not stopped')
+    broken = (timed(s, qemu, 'query-migrate')['postcopy-userfault']['waits-broken']
+              - before['waits-broken'])
+    check(broken >= parked,
+          f'{broken} of {parked} waits were broken by stop')
+    check(len(timed(s, qemu, 'query-cpus-fast')) == s.spec.cpus, 'vCPUs missing')
+    timed(s, qemu, 'cont')
+    until_they_wait(s, qemu)
+    start = time.monotonic()
+    timed(s, qemu, 'quit')
+    code = qemu.process.wait(ANSWER * s.patience)
+    s.destination = None
+    check(code == 0, f'it ended with {code} after {time.monotonic() - start:.1f} s')

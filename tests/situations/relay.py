@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A way between two QEMUs that a row can cut."""
+
+import socket
+import threading
+
+
+def free_port(address='127.0.0.1'):
+    """A TCP port of @address nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind((address, 0))
+        return sock.getsockname()[1]
+
+
+def close(sock):
+    """Also ends the reads and writes of other threads on it."""
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    sock.close()
+
+
+class Relay:
+    """
+    Passes TCP connections to its own port on to another one, on the loopback
+    interface; cut() closes all that there are.  A context manager.
+
+    Threads: one accepts, two for each connection pass bytes on, all until
+    their sockets are closed.
+    """
+
+    def __init__(self):
+        self.target = None              # port; may change between connections
+        self._open = []                 # sockets; under _lock
+        self._lock = threading.Lock()
+        self._listener = socket.create_server(('127.0.0.1', 0))
+        self.port = self._listener.getsockname()[1]
+        self._start(self._accept)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        close(self._listener)
+        self.cut()
+
+    def cut(self):
+        """Close all connections; returns how many ends there were."""
+        with self._lock:
+            ends, self._open = self._open, []
+        for sock in ends:
+            close(sock)
+        return len(ends)
+
+    @staticmethod
+    def _start(function, *arguments):
+        threading.Thread(target=function, args=arguments, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                far = socket.create_connection(('127.0.0.1', self.target))
+            except OSError:
+                close(near)
+                continue
+            with self._lock:
+                self._open += [near, far]
+            self._start(self._pass_on, near, far)
+            self._start(self._pass_on, far, near)
+
+    @staticmethod
+    def _pass_on(source, target):
+        try:
+            while True:
+                data = source.recv(1 << 18)
+                if not data:
+                    target.shutdown(socket.SHUT_WR)
+                    return
+                target.sendall(data)
+        except OSError:
+            pass
