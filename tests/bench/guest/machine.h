@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The machine the guest of the benchmark runs on: ports, other CPUs, time, and
+ * what QEMU tells about itself.  No interrupt is ever enabled.
+ *
+ * What is not inline runs on the first CPU.
+ */
+#ifndef BENCH_MACHINE_H
+#define BENCH_MACHINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MAX_CPUS 64
+
+static inline void outb(uint16_t port, uint8_t value)
+{
+    __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port) : "memory");
+}
+
+static inline void outw(uint16_t port, uint16_t value)
+{
+    __asm__ volatile("outw %0, %1" : : "a"(value), "Nd"(port) : "memory");
+}
+
+static inline uint8_t inb(uint16_t port)
+{
+    uint8_t value;
+
+    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port) : "memory");
+    return value;
+}
+
+static inline void cpu_relax(void)
+{
+    __asm__ volatile("pause" : : : "memory");
+}
+
+/* The time stamp, not before what stands above it is done. */
+static inline uint64_t cycles(void)
+{
+    uint32_t low, high;
+
+    __asm__ volatile("lfence; rdtsc; lfence" : "=a"(low), "=d"(high)
+                     : : "memory");
+    return (uint64_t)high << 32 | low;
+}
+
+/* Time stamps per millisecond, by the timer chip; takes 60 ms. */
+uint64_t machine_cycles_per_ms(void);
+
+uint64_t machine_ram_bytes(void);
+unsigned machine_cpus(void);
+
+/*
+ * The content of the file @name that QEMU was given with -fw_cfg, cut off at
+ * @size - 1 bytes and ended with a zero.  Returns 0 when there is none.
+ */
+int machine_file(const char *name, char *buffer, size_t size);
+
+/* Have all other CPUs begin; each calls guest_main() with an id of its own. */
+void machine_start_cpus(void);
+
+void guest_main(unsigned id);
+
+#endif

@@ -1,0 +1,54 @@
+/*
+ * The source of the native benchmark: a process that answers requests
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef BENCH_NATIVE_SOURCE_H
+#define BENCH_NATIVE_SOURCE_H
+
+#define PAGE_BYTES 4096ull
+
+/*
+ * A request, big endian: type (16 bits), length of the rest (16), offset (64)
+ * and length (32) of what is wanted
+ */
+#define REQUEST_TYPE 4          /* QEMU's MIG_RP_MSG_REQ_PAGES */
+#define REQUEST_BODY 12
+#define REQUEST_BYTES (2 + 2 + REQUEST_BODY)
+
+/* What an answer begins with: the page's offset, big endian */
+#define ANSWER_HEADER 8
+#define ANSWER_BYTES (ANSWER_HEADER + PAGE_BYTES)
+
+typedef struct Source {
+    /* Set once */
+    pid_t pid;
+    int sock;                   /* the destination's end */
+    struct SourceReport *shared;
+    /* Set by source_stop() */
+    uint64_t answers;
+    uint64_t reads;
+    uint64_t cpu_ns;
+} Source;
+
+/**
+ * source_start: fork the source; the caller has no other threads
+ */
+void source_start(Source *s);
+
+/**
+ * source_stop: close the connection and wait for the end of the process
+ *
+ * Returns false if it complained about a request.
+ */
+bool source_stop(Source *s);
+
+/**
+ * source_content: what the source has in a page
+ * @page: number of the page
+ * @word: which of its 64-bit words
+ */
+uint64_t source_content(uint64_t page, unsigned word);
+
+#endif
