@@ -8,11 +8,11 @@ KVM has the feature.
 import json
 import os
 import re
-import time
 from pathlib import Path
 
 import process
 import qtests
+from harness.moving import measure_speed
 
 HERE = Path(__file__).resolve().parent
 TESTS = HERE.parent
@@ -21,14 +21,7 @@ PARAMETER = Path('/sys/module/kvm/parameters/userfault_break')
 UNKNOWN = 255                   # value with which KVM does not know the flag
 # Seconds on an idle machine, times the measured speed.
 PROGRAM_LIMIT, MATRIX_LIMIT, CASE_LIMIT, DEMO_LIMIT = 60, 900, 300, 300
-NOMINAL_SPEED = 0.05        # seconds of measure_speed()'s loop that count as 1
-
-
-def measure_speed():
-    """How many times slower than nominal this machine is now; at least 1."""
-    start = time.monotonic()
-    sum(i * i for i in range(100000))
-    return max((time.monotonic() - start) / NOMINAL_SPEED, 1.0)
+ROW_LIMIT = 300
 
 
 class Context:
@@ -161,7 +154,10 @@ def matrix(context):
 
 # --- QEMU's own tests -----------------------------------------------------------
 
-POSTCOPY = '/x86_64/migration/postcopy/'
+# From 10.1 on some of them use multifd for precopy.
+POSTCOPY = re.compile(r'/migration/(multifd\+)?postcopy/')
+# The rest only with --full.
+PLAIN = re.compile(r'/migration/postcopy/(preempt/)?(recovery/)?plain$')
 
 
 def qemu_tests(context, policy):
@@ -171,15 +167,18 @@ def qemu_tests(context, policy):
         arguments=['--full'], limit=CASE_LIMIT * context.speed,
         env={'QTEST_QEMU_BINARY': str(HERE / 'wrapper' / 'qemu-system-x86_64'),
              'USERFAULT_QEMU': str(context.qemu())})
-    cases = qtests.list_cases(program.path, POSTCOPY, ['--full'], program.env,
-                              program.results / 'list.log')
+    cases = [case for case in qtests.list_cases(
+        program.path, '/x86_64/', ['--full'], program.env,
+        program.results / 'list.log') if POSTCOPY.search(case)]
+    if not context.full:
+        cases = [case for case in cases if PLAIN.search(case)]
     if not cases:
         context.one(stage, 'list', lambda: (
             'fail', "migration-test has no postcopy cases here (list.log)"))
     for case in cases:
         context.one(stage, qtests.short_name(case),
                     lambda case=case: program.run(case))
-    if cases and not any('/tls' in case for case in cases):
+    if cases and context.full and not any('/tls' in case for case in cases):
         context.one(stage, '/migration/postcopy/*/tls*', lambda: (
             'skip', 'this QEMU is built without TLS (GnuTLS)'))
 
@@ -192,6 +191,43 @@ def qemu_on(context):
 def qemu_off(context):
     """QEMU's own postcopy tests, all faults through userfaultfd"""
     qemu_tests(context, 'off')
+
+
+# Programs of QEMU's tests that migrate; of the latter ones a few cases do.
+MIGRATION_PROGRAMS = ('migration-test', 'virtio-net-failover', 'ahci-test',
+                      'qos-test', 'dbus-vmstate-test', 'tpm-crb-swtpm-test',
+                      'tpm-tis-swtpm-test')
+MIGRATES = re.compile('migrat|/dbus-vmstate/')
+
+
+def migration_program(context, name):
+    """The cases of one program that migrate, with the defaults of userfault."""
+    stage = 'migration-all'
+    program = qtests.Program(
+        context.qtest(name), context.folder(stage),
+        arguments=['--full'] if name == 'migration-test' else [],
+        limit=CASE_LIMIT * context.speed,
+        env={'QTEST_QEMU_BINARY': str(context.qemu()),
+             'QTEST_QEMU_IMG': str(context.qemu().parent / 'qemu-img')})
+    if not program.path.exists():
+        context.one(stage, name, lambda: (
+            'skip', 'not built: this profile of QEMU lacks what it tests'))
+        return
+    cases = [case for case in qtests.list_cases(
+        program.path, '/', program.arguments, program.env,
+        program.results / f'{name}.list.log') if MIGRATES.search(case)]
+    if not cases:
+        context.one(stage, name, lambda: (
+            'skip', f'none of its cases migrates here ({name}.list.log)'))
+    for case in cases:
+        context.one(stage, qtests.short_name(case),
+                    lambda case=case: program.run(case))
+
+
+def migration_all(context):
+    """All of QEMU's own tests that migrate, userfault=auto; only with --full"""
+    for name in MIGRATION_PROGRAMS:
+        migration_program(context, name)
 
 
 # --- the project's own qtest ----------------------------------------------------
@@ -264,10 +300,11 @@ def run_demo(context, name, repeat):
     path = folder / 'demo.json'
     if path.exists():
         path.unlink()
+    # As on a machine whose own KVM has userfault: it must find that out.
     done = process.run(
-        [TESTS / 'demo' / 'drive', '--view', 'plain', '--repeat', repeat,
-         '--results', folder], DEMO_LIMIT * repeat * context.speed,
-        folder / 'drive.log')
+        ['env', '-u', 'TESTHOST', TESTS / 'demo' / 'run', '--view', 'plain',
+         '--slow-us', '200', '--repeat', repeat, '--results', folder],
+        DEMO_LIMIT * repeat * context.speed, folder / 'drive.log')
     return judge_demo(done, path, ['on', 'off'] * repeat)
 
 
@@ -283,6 +320,68 @@ def demo20(context):
                 lambda: run_demo(context, 'demo20', 20))
 
 
+# --- the situations that a migration meets ---------------------------------------
+
+ROW_BEGINS = re.compile(r'^row (.*)$')
+ROW_ENDS = re.compile(r'^(ok|not ok|skip) (.*) \[([\d.]+) s\](?: -- (.*))?$')
+
+
+def list_rows(context, stage, command):
+    done = process.run([*command, '--list'], PROGRAM_LIMIT * context.speed,
+                       context.folder(stage) / 'list.log')
+    return [line.split(' (full)')[0] for line in done.lines if ': ' in line]
+
+
+def run_rows(context, stage, command, rows):
+    """Run @rows in one process; returns those that it did not come to."""
+    left = list(rows)
+    running = []
+
+    def on_line(line):
+        begins, ends = ROW_BEGINS.match(line), ROW_ENDS.match(line)
+        if begins and begins.group(1) in left:
+            left.remove(begins.group(1))
+            running.append(begins.group(1))
+            context.events.begin(stage, running[0])
+        elif ends and running == [ends.group(2)]:
+            running.clear()
+            context.events.end(PROGRAM_OUTCOMES[ends.group(1)],
+                               ends.group(4) or '')
+
+    done = process.run([*command, *(f'^{re.escape(name)}$' for name in rows)],
+                       ROW_LIMIT * len(rows) * context.speed,
+                       context.folder(stage) / 'run.log', on_line)
+    if running:
+        context.events.end('fail', f'{done.how_it_ended()}: {done.last()}')
+    return left
+
+
+def all_rows(context, stage):
+    """The rows that tests/STAGE/run lists (harness.rows)."""
+    command = [TESTS / stage / 'run', '--keep', context.folder(stage)]
+    command += ['--full'] if context.full else []
+    rows = [name for name in list_rows(context, stage, command)
+            if context.wanted(stage, name)]
+    while rows:
+        left = run_rows(context, stage, command, rows)
+        if left == rows:
+            context.one(stage, 'run', lambda: (
+                'fail', f'{len(left)} rows were not begun (run.log)'))
+            return
+        rows = left
+
+
+def situations(context):
+    """The situations that a migration meets"""
+    all_rows(context, 'situations')
+
+
+def virsh(context):
+    """Migrations by virsh between two libvirt daemons"""
+    all_rows(context, 'virsh')
+
+
 STAGES = {'conformance': conformance, 'matrix': matrix, 'userfault': userfault,
-          'qemu-on': qemu_on, 'qemu-off': qemu_off, 'demo': demo}
-FULL_STAGES = dict(STAGES, demo20=demo20)
+          'qemu-on': qemu_on, 'qemu-off': qemu_off, 'situations': situations,
+          'virsh': virsh, 'demo': demo}
+FULL_STAGES = dict(STAGES, demo20=demo20, **{'migration-all': migration_all})

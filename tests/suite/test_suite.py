@@ -13,7 +13,7 @@ from unittest import mock
 
 sys.dont_write_bytecode = True
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent / 'guest')]
 
 import native                                               # noqa: E402
 import process                                              # noqa: E402
@@ -295,6 +295,54 @@ ok 4 /wait # SKIP no futex
                 mock.patch('process.run', return_value=process.Run(2, ['no'])):
             native.unit(report, Path(folder), Path(folder))
         self.assertEqual([r.outcome for r in report.results], ['fail'])
+
+
+class Packages(unittest.TestCase):
+    def outcomes(self, lines, status):
+        """Of a stage whose rows print @lines, with the packages made"""
+        def run(argv, *arguments, **_):
+            if not str(argv[0]).endswith('packages/run'):
+                return process.Run(0, [])
+            for line in lines:
+                arguments[2](line)
+            return process.Run(status, lines)
+        report = Report(io.StringIO())
+        with mock.patch('process.run', run):
+            native.packages(report, Path('.'), Path('.'))
+        return [(r.test, r.outcome, r.reason) for r in report.results]
+
+    def test_rows_become_results(self):
+        self.assertEqual(
+            self.outcomes(['row a: b', 'ok a: b [1.0 s]', 'skip c: d [0.0 s] -- root',
+                           'not ok e: f [2.0 s] -- left'], 1),
+            [('a: b', 'pass', ''), ('c: d', 'skip', 'root'), ('e: f', 'fail', 'left')])
+
+    def test_rows_of_models_become_results(self):
+        report = Report(io.StringIO())
+
+        def run(*arguments, **_):
+            arguments[3]('ok slots: holds [3.0 s] -- 7 states')
+            arguments[3]('not ok slots: BREAK_AND [1.0 s] -- holds')
+            return process.Run(1, [])
+        with mock.patch('process.run', run):
+            native.model(report, Path('.'), Path('.'))
+        self.assertEqual([(r.test, r.outcome, r.reason) for r in report.results],
+                         [('slots: holds', 'pass', ''),
+                          ('slots: BREAK_AND', 'fail', 'holds')])
+
+    def test_no_row_is_red(self):
+        self.assertEqual([it[1] for it in self.outcomes([], 0)], ['fail'])
+
+    def test_death_after_good_rows_is_red(self):
+        self.assertEqual([it[1] for it in self.outcomes(['ok a: b [1.0 s]'], -9)],
+                         ['pass', 'fail'])
+
+    def test_packages_that_cannot_be_made_are_red(self):
+        report = Report(io.StringIO())
+        with mock.patch('process.run', return_value=process.Run(1, ['error: no disk'])):
+            native.packages(report, Path('.'), Path('.'))
+        self.assertEqual([r.outcome for r in report.results], ['fail'])
+        self.assertIn('no disk', report.results[0].reason)
 
 
 if __name__ == '__main__':

@@ -58,6 +58,11 @@ class SemanticPatch(support.Case):
         with self.assertRaisesRegex(StepError, 'nothing about version 11.0.0'):
             self.apply(text, version='11.0.0')
 
+    def test_rule_for_other_versions_is_left_out(self):
+        text = RULE % '0 2[10.0]'
+        self.assertEqual(self.apply(text, version='10.2.1'), SOURCE)
+        self.assertEqual(self.apply(text).count(b'finish('), 2)
+
     def test_version_prefix_ends_at_a_dot(self):
         with self.assertRaisesRegex(StepError, 'nothing about version 10.01'):
             self.apply(RULE % '2[10.0]', version='10.01')

@@ -2,37 +2,41 @@
 """Is the mirror found in every form of apt source, and are bad sources refused?"""
 
 import os
+import re
 import tarfile
 import unittest
+from unittest import mock
 
 import support
 import aptsource
+import configure
 import fetch
+import peers
 from common import StepError
 from support import write
 
 DEB822 = '''# comment
 Types: deb
-URIs: http://one.invalid/debian-security
+URIs: http://one.invalid/mirror/debian-security
 Suites: bookworm-security
 Components: main
 
 Types: deb
 Enabled: no
-URIs: http://two.invalid/debian
+URIs: http://two.invalid/mirror/debian
 Suites: bookworm
 Components: main
 
 Types: deb
-URIs: http://three.invalid/debian/
+URIs: http://three.invalid/mirror/debian/
 # comment within
 Suites: bookworm
   bookworm-updates
 Components: main contrib
 Signed-By: /usr/share/keyrings/x.gpg
 '''
-ONE_LINE = '''# deb http://zero.invalid/debian trixie main
-deb [arch=amd64 signed-by=/x y=z] https://four.invalid/debian trixie contrib main # c
+ONE_LINE = '''# deb http://zero.invalid/mirror/debian trixie main
+deb [arch=amd64 signed-by=/x y=z] https://four.invalid/mirror/debian trixie contrib main # c
 '''
 MAKEFILE = 'VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 3\n'
 
@@ -46,11 +50,11 @@ class Mirror(support.Case):
 
     def test_deb822_skips_disabled_and_security(self):
         self.assertEqual(self.mirror({'sources.list.d/debian.sources': DEB822}),
-                         'http://three.invalid/debian')
+                         'http://three.invalid/mirror/debian')
 
     def test_one_line(self):
         self.assertEqual(self.mirror({'sources.list': ONE_LINE}),
-                         'https://four.invalid/debian')
+                         'https://four.invalid/mirror/debian')
 
     def test_mirror_list(self):
         uri = 'mirror+file:/etc/apt/mirrors/debian.list'
@@ -103,8 +107,66 @@ class OwnSource(support.Case):
     def test_untried_version_needs_the_option(self):
         with self.assertRaisesRegex(StepError, '--untried-version'):
             fetch.check_version('qemu', '9.2.0', False)
+        # Its patches fit, but nobody ran it.
+        with mock.patch.object(fetch, 'tried', return_value=[
+                fetch.Tried('qemu', '11.7', 'sid', 'patches fit, and more')]), \
+                self.assertRaisesRegex(StepError, 'never tried'):
+            fetch.check_version('qemu', '11.7.1', False)
         fetch.check_version('qemu', '9.2.0', True)
         fetch.check_version('qemu', '10.0.13', False)
+
+
+class SourcePackage(support.Case):
+    """Which version of a source package is asked for?"""
+
+    def name(self, series):
+        apt = aptsource.PrivateApt('sid', 'http://six.invalid/mirror/debian')
+        apt._run = lambda *_, **__: ('Version: 1:10.2.2+ds-1\nPackage-List: \n'
+                                     'Version: 1:11.1.2+ds-3\nVersion: 1:10.20+ds-1\n')
+        return apt._source_named('qemu', series)
+
+    def test_the_newest_unless_a_series_is_named(self):
+        self.assertEqual(self.name(None), 'qemu/sid')
+        self.assertEqual(self.name('10.2'), 'qemu=1:10.2.2+ds-1')
+
+    def test_a_series_that_is_gone_says_what_to_do(self):
+        with self.assertRaisesRegex(StepError, 'sid has no qemu 11.0 now.*--qemu-source='):
+            self.name('11.0')
+
+
+class Peer(support.Case):
+
+    def test_loader_and_libraries_are_those_of_the_release(self):
+        folder = os.path.join(self.folder, 'bookworm')
+        loader = os.path.join(folder, 'lib/x86_64-linux-gnu/ld-linux-x86-64.so.2')
+        with self.assertRaisesRegex(StepError, 'holds no ld-linux'):
+            peers.start_script('7.2', 'bookworm', folder)
+        write(loader, '')
+        text = peers.start_script('7.2', 'bookworm', folder)
+        self.assertIn('exec %s --library-path %s/usr/lib/' % (loader, folder), text)
+        self.assertTrue(text.rstrip().endswith('qemu-system-x86_64 "$@"'))
+
+
+class TriedVersions(support.Case):
+
+    def test_documentation_has_the_same_table(self):
+        page = os.path.join(support.REPO, 'docs/devel/migration/kvm-userfault.rst')
+        with open(page) as stream:
+            text = stream.read()
+        table = text.split('scripts/userfault/tried-versions``:', 1)[1].split('\n\n')[1]
+        rows = [re.split(r'  +', line.strip()) for line in table.splitlines()
+                if not line.startswith('=')][1:]
+        self.assertTrue(rows)
+        self.assertEqual(rows, [list(one) for one in fetch.tried()])
+
+    def test_version_by_name_comes_from_its_suite(self):
+        self.assertEqual(fetch.suite_of('qemu', '10.0'), 'trixie')
+        with self.assertRaisesRegex(StepError, '--kernel-source='):
+            fetch.suite_of('linux', '5.4')
+
+    def test_source_or_version(self):
+        with self.assertRaisesRegex(StepError, 'either --kernel-source or'):
+            configure.parse(['--kernel-source=/', '--kernel-version=6.12'])
 
 
 if __name__ == '__main__':
