@@ -8,8 +8,9 @@ STEP = scripts/userfault
 PYTHON = /usr/bin/python3
 
 .DEFAULT_GOAL = all
-.PHONY: all help deps configured qemu kernel series demo check check-unit check-mutants \
-	testhost testhost-shell stress clean distclean
+.PHONY: all help deps configured qemu kernel series demo check check-full check-unit check-model \
+	check-mutants docs deb kernel-deb testhost testhost-shell stress soak bench bench-quick \
+	bench-native clean distclean
 
 ## all: QEMU and the kernel of the test host (default)
 all: qemu kernel
@@ -18,6 +19,7 @@ all: qemu kernel
 help:
 	@sed -n 's/^## //p' Makefile
 	@echo 'variables: BUILD=folder JOBS=n N=migrations (stress)'
+	@echo '           SECONDS=n (soak)'
 
 ## deps: install missing packages (as root or through sudo)
 deps:
@@ -44,6 +46,21 @@ testhost: configured
 series: configured
 	@$(STEP)/series.py qemu linux
 
+## docs: the pages as HTML and as a man page, in build/docs
+docs: configured
+	@$(STEP)/docs.py
+
+## deb: a Debian package of the server profile, beside the distribution's QEMU
+deb: configured
+	@$(STEP)/deps.py --install server
+	@$(STEP)/deb.py
+
+## kernel-deb: a Debian package of a kernel with KVM userfault, beside the others
+##             (KERNEL_CONFIG=generic|cloud|testhost|file)
+kernel-deb: configured
+	@$(STEP)/deps.py --install kernel-deb
+	@$(STEP)/kerneldeb.py
+
 ## demo: a postcopy migration with and without KVM userfault
 demo: testhost
 	@tests/demo/run
@@ -52,14 +69,23 @@ demo: testhost
 check: testhost
 	@tests/suite/run
 
+## check-full: all tests, also those that take long
+check-full: testhost
+	@tests/suite/run --full
+
 ## check-unit: tests that need neither KVM nor the test host
 check-unit:
 	@$(STEP)/unit-tests
 
-## check-mutants: whether the unit tests notice planted faults
-check-mutants: configured
-	@$(STEP)/integrate.py qemu
+## check-model: models of the concurrency core, every order of their steps
+check-model:
+	@$(STEP)/deps.py --install tests
+	@tests/model/run
+
+## check-mutants: whether unit tests and situations notice planted faults
+check-mutants: testhost
 	@tests/unit/run-mutants
+	@tests/situations/run-mutants
 
 ## testhost-shell: a shell in the test host
 testhost-shell: testhost
@@ -68,6 +94,25 @@ testhost-shell: testhost
 ## stress: N postcopy migrations in a row in the test host (N=100)
 stress: testhost
 	@tests/testhost/stress $(N)
+
+## soak: migrations with faults at random in the test host (SECONDS=600)
+soak: testhost
+	@tests/testhost/soak $(SECONDS)
+
+## bench: how fast pages are fetched on demand, with KVM userfault and without
+bench: testhost
+	@tests/bench/build $(BUILD)/bench
+	@tests/bench/run
+
+## bench-quick: a sign of that, from fewer cases
+bench-quick: testhost
+	@tests/bench/build $(BUILD)/bench
+	@tests/bench/run --quick
+
+## bench-native: how the fault service scales to 1,024 threads; no KVM, no test host
+bench-native: configured
+	@$(STEP)/integrate.py qemu
+	@tests/bench/native/run
 
 ## clean: remove what was built, keep configuration and downloads
 clean:
