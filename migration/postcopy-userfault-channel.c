@@ -15,9 +15,8 @@
 
 #include "qemu/osdep.h"
 #include <poll.h>
-#include "io/channel-file.h"
-#include "io/channel-socket.h"
-#include "io/channel-tls.h"
+#include "io/channel.h"
+#include "postcopy-recover.h"
 #include "postcopy-userfault-int.h"
 #include "qemu-file.h"
 #include "trace.h"
@@ -131,23 +130,15 @@ const PostcopyRequestOps postcopy_userfault_request_ops = {
 
 void postcopy_userfault_channel_open_locked(PostcopyUserfault *u)
 {
-    QIOChannel *ioc = qemu_file_get_ioc(u->mis->to_src_file);
-    QIOChannelTLS *tls =
-        (QIOChannelTLS *)object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_TLS);
+    QEMUFile *f = u->mis->to_src_file;
 
-    if (tls) {
-        ioc = tls->master;
-    }
-    u->channel_fd = -1;
-    if (object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_SOCKET)) {
-        u->channel_fd = QIO_CHANNEL_SOCKET(ioc)->fd;
-    }
+    u->channel_fd = postcopy_channel_fd(f);
     /*
      * A request is small, and with preempt its page comes over another
      * connection: TCP must not keep it back until the one before it is
      * acknowledged, which the source's host has no hurry to do.
      */
-    qio_channel_set_delay(ioc, false);
+    qio_channel_set_delay(qemu_file_get_ioc(f), false);
     u->channel_open = true;
 }
 

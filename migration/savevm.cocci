@@ -4,6 +4,7 @@
 //# rule include places 1 -- declares what the other rules call
 @@ @@
  #include "postcopy-ram.h"
++#include "postcopy-recover.h"
 +#include "postcopy-userfault.h"
 
 //# rule pause places 1 -- no requests of vCPUs while the two sides find each other again
@@ -32,4 +33,19 @@ symbol mis;
 +    migrate_send_rp_req_pages_pending(mis);
 +}
  ...
+ }
+
+//# rule preempt places 1 -- a channel of an earlier recovery does not count, and one may never come
+@@
+symbol mis;
+@@
+ loadvm_postcopy_handle_resume(...)
+ {
+ <...
+-qemu_sem_wait(&mis->postcopy_qemufile_dst_done);
+-assert(mis->postcopy_qemufile_dst);
++if (postcopy_recover_wait_preempt(mis)) {
++    return -EIO;
++}
+ ...>
  }

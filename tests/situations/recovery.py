@@ -12,7 +12,7 @@ from harness.migration import MIB, POSTCOPY
 from netlink import ADDRESSES, Link
 from relay import Relay, free_port
 from situation import (Waiting, asked_by_vcpus, check, is_parked, reached, row,
-                       small_guest, small_migration, wanted)
+                       said, small_guest, small_migration, wanted)
 from tls import shared_key
 
 NOTICE = 60         # seconds until both sides know that the way is cut
@@ -222,6 +222,79 @@ def link_preempt(s):
 @row('recovery', 'cut link, no preempt', full=True)
 def link_no_preempt(s):
     with_link(s, False, 1)
+
+
+# --- a recovery breaks, too -------------------------------------------------------
+
+# The command "resume" in the stream, with the length of its data.
+RESUME = b'\x08\x00\x09\x00\x00'
+CHANNEL = 'postcopy_preempt_new_channel'
+
+
+def begin_recovery(s, relay):
+    relay.target = free_port()
+    s.migration.recover(f'tcp:127.0.0.1:{relay.target}',
+                        f'tcp:127.0.0.1:{relay.port}')
+
+
+def break_recovery(s, relay, hold, interrupt_it):
+    """
+    A migration is cut and recovered in vain: hold() is called before, and
+    interrupt_it() returns when it is as far as it shall come.  In the end all
+    of the guest is there.
+    """
+    spec = long_lasting(s)
+    s.start(destination=['-trace', CHANNEL])
+    relay.target = free_port()
+    s.into_postcopy(spec, f'tcp:127.0.0.1:{relay.target}',
+                    f'tcp:127.0.0.1:{relay.port}')
+    m = s.migration
+    s.watch(False)
+    m.tolerate_pause()
+    relay.cut()
+    s.until(m.paused, NOTICE, 'the two sides were not paused')
+    hold()
+    begin_recovery(s, relay)
+    interrupt_it()
+    relay.cut()
+    s.until(m.paused, NOTICE, 'the two sides were not paused again')
+    # The first channel brings "resume" long before there is a second one.
+    relay.slow = 2 * s.patience
+    begin_recovery(s, relay)
+    s.until(m.recovered, NOTICE, 'the migration did not recover')
+    s.until(lambda: s.counters()['resent'], NOTICE, 'nothing was asked for anew')
+    s.watch(True)
+    s.hurry()
+    s.conclude()
+
+
+@row('recovery', 'cut again with both channels there')
+def cut_with_both(s):
+    """What is left of the first recovery is not taken for the second one's."""
+    with Relay() as relay:
+        def hold():
+            relay.withhold = RESUME
+
+        def interrupt_it():
+            s.until(relay.withheld.is_set, NOTICE, 'nobody resumed')
+            s.until(lambda: said(s.destination, CHANNEL) == 2, NOTICE,
+                    'the second channel did not come')
+            relay.withhold = None
+        break_recovery(s, relay, hold, interrupt_it)
+
+
+@row('recovery', 'cut again before the second channel is there')
+def cut_with_one(s):
+    """The destination does not wait for it for ever."""
+    with Relay() as relay:
+        def hold():
+            relay.slow = NOTICE * s.patience
+
+        def interrupt_it():
+            s.until(lambda: s.destination.command('query-migrate')['status']
+                    == 'postcopy-active', NOTICE, 'nobody resumed')
+            check(said(s.destination, CHANNEL) == 1, 'the second channel came')
+        break_recovery(s, relay, hold, interrupt_it)
 
 
 # --- the source is gone -----------------------------------------------------------

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from harness.migration import MIB
 from relay import free_port
-from situation import Skip, check, preloaded, refused, row, small_migration
+from situation import (Skip, check, preloaded, refused, row, said,
+                       small_migration)
 
 NOTICE = 60
 SYSCTL = Path('/proc/sys/vm/unprivileged_userfaultfd')
@@ -66,11 +67,6 @@ def unprivileged(s):
         permission.allow_device()
         s.prepare(s.accel_option, prefix=UNPRIVILEGED)
         s.whole(uri=f'tcp:127.0.0.1:{free_port()}')
-
-
-def said(qemu, text):
-    """How often it has been in the log"""
-    return qemu.log.read_text(errors='replace').count(text)
 
 
 def counters_without_memory(s, what):

@@ -114,6 +114,11 @@ def preloaded(folder, mode):
     return ['env', f'LD_PRELOAD={library}', f'NO_MEMORY={mode}']
 
 
+def said(qemu, text):
+    """How often it has been in the log"""
+    return qemu.log.read_text(errors='replace').count(text)
+
+
 def wanted(c):
     """Pages that came because somebody had asked, of counters"""
     return c['pages-vcpu'] + c['pages-readahead'] + c['pages-userfaultfd']

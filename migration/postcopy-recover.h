@@ -1,0 +1,31 @@
+/*
+ * Recovery of a broken postcopy migration, on the destination
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef QEMU_MIGRATION_POSTCOPY_RECOVER_H
+#define QEMU_MIGRATION_POSTCOPY_RECOVER_H
+
+#include "migration.h"
+
+/**
+ * postcopy_channel_fd: the socket of a channel, that below TLS if there is TLS
+ * @f: either direction of the channel
+ *
+ * Returns -1 if it is no socket.  The file must not be closed meanwhile.
+ */
+int postcopy_channel_fd(QEMUFile *f);
+
+/**
+ * postcopy_recover_wait_preempt: wait for the preempt channel of this recovery
+ * @mis: the incoming migration
+ *
+ * Returns 0 when it is there.  Returns -EIO if the main channel broke before, or
+ * was shut down by migrate-pause, or if the preempt channel has not come after
+ * 20 seconds: the migration has to be paused again, for another recovery.  For
+ * the thread that reads the main channel; no locks held.
+ */
+int postcopy_recover_wait_preempt(MigrationIncomingState *mis);
+
+#endif
