@@ -22,6 +22,8 @@ UNKNOWN = 255                   # value with which KVM does not know the flag
 # Seconds on an idle machine, times the measured speed.
 PROGRAM_LIMIT, MATRIX_LIMIT, CASE_LIMIT, DEMO_LIMIT = 60, 900, 300, 300
 ROW_LIMIT = 300
+# The life that has been begun by then is ended.
+SOAK_TIME, SOAK_LIFE_LIMIT = 600, 900
 
 
 class Context:
@@ -381,7 +383,26 @@ def virsh(context):
     all_rows(context, 'virsh')
 
 
+# --- migrations with faults at random ---------------------------------------------
+
+def run_soak(context):
+    done = process.run(
+        [TESTS / 'situations' / 'soak', '--seconds', SOAK_TIME,
+         '--keep', context.folder('soak')],
+        SOAK_TIME + SOAK_LIFE_LIMIT * context.speed,
+        context.folder('soak') / 'run.log')
+    if done.status == 0 and done.last() == 'soak: passed':
+        return 'pass', ''
+    return 'fail', f'{done.how_it_ended()}: {done.last("FAILED", "seed")}'
+
+
+def soak(context):
+    """Ten minutes of migrations with faults at random; only with --full"""
+    context.one('soak', f'{SOAK_TIME} s', lambda: run_soak(context))
+
+
 STAGES = {'conformance': conformance, 'matrix': matrix, 'userfault': userfault,
           'qemu-on': qemu_on, 'qemu-off': qemu_off, 'situations': situations,
           'virsh': virsh, 'demo': demo}
-FULL_STAGES = dict(STAGES, demo20=demo20, **{'migration-all': migration_all})
+FULL_STAGES = dict(STAGES, demo20=demo20, soak=soak,
+                   **{'migration-all': migration_all})
