@@ -15,10 +15,10 @@
 #include <poll.h>
 #include "io/channel-socket.h"
 #include "io/channel-tls.h"
+#include "qemu/error-report.h"
 #include "qemu/timer.h"
 #include "postcopy-recover.h"
 #include "qemu-file.h"
-#include "trace.h"
 
 /* Milliseconds between two looks at the main channel. */
 #define LOOK_INTERVAL 100
@@ -62,7 +62,8 @@ int postcopy_recover_wait_preempt(MigrationIncomingState *mis)
                                   LOOK_INTERVAL)) {
             if (is_broken(mis->from_src_file) ||
                 qemu_clock_get_ms(QEMU_CLOCK_REALTIME) > end) {
-                trace_postcopy_recover_no_preempt();
+                error_report("postcopy: the preempt channel of this recovery "
+                             "did not come");
                 return -EIO;
             }
         }

@@ -15,7 +15,7 @@ MAX_CPUS = 64
 def image():
     return paths.existing('USERFAULT_BENCH_GUEST',
                           paths.build_folder() / 'bench/bench.bin',
-                          "the benchmark's guest")
+                          "the benchmark's guest", 'make bench')
 
 
 @dataclass
