@@ -51,9 +51,6 @@ project puts onto QEMU {version} of Debian.
 OVERRIDES = '''\
 # The search of the pages; they can be read without it.
 %(package)s: embedded-javascript-library *
-# Who builds it names a sender in DEBEMAIL, or keeps it to the machine.
-%(package)s: bogus-mail-host *
-%(package)s: bogus-mail-host-in-debian-changelog *
 '''
 
 
@@ -119,9 +116,14 @@ def fill(root, program, version):
         % (PACKAGE, version, maintainer())).encode())
 
 
+def builder():
+    """(name, address) of who builds it, or for whom nobody is to be written to."""
+    return (os.environ.get('DEBFULLNAME') or PACKAGE,
+            os.environ.get('DEBEMAIL') or PACKAGE + '@localhost.invalid')
+
+
 def maintainer():
-    return '%s <%s>' % (os.environ.get('DEBFULLNAME') or PACKAGE,
-                        os.environ.get('DEBEMAIL') or PACKAGE + '@localhost')
+    return '%s <%s>' % builder()
 
 
 def library_dependencies(program, scratch):

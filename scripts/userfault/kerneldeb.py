@@ -26,7 +26,7 @@ import progress
 from aptsource import PrivateApt
 from common import (StepError, build_dir, cache_dir, fresh_dir, load_config, lock, main,
                     need_space, read, run, say)
-from deb import commit_day
+from deb import builder, commit_day
 
 DEBIAN = {'generic': 'amd64_none_amd64', 'cloud': 'amd64_none_cloud-amd64'}
 GIGABYTES = {'generic': 12.0, 'cloud': 6.0, 'testhost': 2.0}
@@ -115,13 +115,15 @@ def packed(tree, env, version, flavour):
     build.merge_options(tree, folder, env, version, flavour.options(),
                         'the %s configuration' % flavour.name, flavour.base)
     full = '%s+userfault%s-1' % (version, commit_day())
+    name, address = builder()
     # Neither headers nor a linux-libc-dev in place of the distribution's.
     seconds, steps = progress.run_long(
         build.kernel_make(tree, folder, 'LOCALVERSION=' + flavour.suffix,
                           'KDEB_PKGVERSION=' + full,
                           'DPKG_FLAGS=--target=binary-image', 'bindeb-pkg'),
         'kernel package', 'kernel-deb',
-        env=dict(env, KDEB_CHANGELOG_DIST='unstable', KBUILD_VERBOSE='0'))
+        env=dict(env, KDEB_CHANGELOG_DIST='unstable', KBUILD_VERBOSE='0',
+                 DEBFULLNAME=name, DEBEMAIL=address))
     made = os.path.join(os.path.dirname(folder), 'linux-image-%s%s_%s_amd64.deb'
                         % (version, flavour.suffix, full))
     if not os.path.exists(made):
