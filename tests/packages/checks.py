@@ -202,9 +202,10 @@ def remove(t):
     known = t.root.run('dpkg-query', '-W', '-f', '${db:Status-Status} ${Package}\n')
     check(not any(f'installed {package}' in known.splitlines() for package in brought),
           'dpkg still has it installed')
-    # A folder may be another package's as well.
+    # A folder may be another package's as well, /lib a link to one.
     files = [path for paths_of in brought.values() for path in paths_of
-             if t.root.path(path).is_symlink() or t.root.path(path).is_file()]
+             if not t.root.path(path).is_dir()
+             and (t.root.path(path).is_symlink() or t.root.path(path).exists())]
     strays = t.root.stray_files()
     files += sorted(strays & (after - before))
     files += sorted(path for path in strays if 'userfault' in path)
