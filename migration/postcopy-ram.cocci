@@ -152,3 +152,15 @@ identifier ret;
  }
  ...
  }
+
+//# rule nodelay places 1 -- TCP must not keep an urgent page back until those before it are acknowledged, which takes the destination's host up to 40 ms
+@@
+symbol ioc;
+@@
+ postcopy_preempt_send_channel_done(...)
+ {
+ <...
+ migration_ioc_register_yank(ioc);
++qio_channel_set_delay(ioc, false);
+ ...>
+ }

@@ -33,6 +33,14 @@ def tcp_sockets(qemu):
     return found
 
 
+def is_connected(sock):
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
 def sends_at_once(sock):
     """Whether TCP does not wait for acknowledgements before small segments"""
     return bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
