@@ -3,8 +3,8 @@
  *
  * Threads      any that asks for pages; whoever opens and closes the channel.
  * Owns         whether vCPUs may write, and the descriptor to poll before.
- * Locks        mis->rp_mutex, in all of it.  A thread that may not wait takes
- *              it with trylock, and writes only if the socket has room.
+ * Locks        mis->rp_mutex, in all that writes.  A thread that may not wait
+ *              takes it with trylock, and writes only if the socket has room.
  * Orderings    those of the mutex; postcopy-userfault.c has the one of a request
  *              against a resume.
  * Failure      a closed or broken channel: the write says so, and the list of
@@ -14,6 +14,7 @@
  */
 
 #include "qemu/osdep.h"
+#include <netinet/tcp.h>
 #include <poll.h>
 #include "io/channel.h"
 #include "postcopy-recover.h"
@@ -140,6 +141,18 @@ void postcopy_userfault_channel_open_locked(PostcopyUserfault *u)
      */
     qio_channel_set_delay(qemu_file_get_ioc(f), false);
     u->channel_open = true;
+}
+
+/* The option holds for what is pending alone, so it is set again and again. */
+void postcopy_userfault_received(QEMUFile *f)
+{
+    int on = 1;
+
+    if (qatomic_read(&postcopy_userfault.serving)) {
+        /* Fails on a socket that is not TCP. */
+        setsockopt(postcopy_channel_fd(f), IPPROTO_TCP, TCP_QUICKACK, &on,
+                   sizeof(on));
+    }
 }
 
 void postcopy_userfault_pause_locked(MigrationIncomingState *mis)

@@ -66,6 +66,16 @@ void postcopy_userfault_stop(MigrationIncomingState *mis);
 void postcopy_userfault_account(MigrationIncomingState *mis);
 
 /**
+ * postcopy_userfault_received: have the kernel acknowledge what has come
+ * @f: the channel by which a whole host page has come
+ *
+ * A source without this project leaves Nagle's algorithm on: the last part of
+ * its next page waits for this acknowledgement, which the kernel would delay by
+ * up to 40 ms.  For the thread that reads the channel, without any locks.
+ */
+void postcopy_userfault_received(QEMUFile *f);
+
+/**
  * postcopy_userfault_request: ask the source for a host page
  * @mis: the incoming migration
  * @rb: the block
