@@ -77,6 +77,7 @@ class Program:
         self.arguments = details.get('arguments', [])
         self.env = details.get('env', {})
         self.limit = details['limit']
+        self.cwd = details.get('cwd')
         self.policy = details.get('policy')     # traces are judged by it
 
     def run(self, case):
@@ -91,7 +92,7 @@ class Program:
             traces.mkdir()
             env.update(USERFAULT_POLICY=self.policy, USERFAULT_TRACES=str(traces))
         done = process.run([self.path, *self.arguments, '--tap', '-k', '-p', case],
-                           self.limit, log, env=env)
+                           self.limit, log, env=env, cwd=self.cwd)
         outcome, reason = judge(done, case)
         if self.policy:
             seen = Traces(traces)

@@ -8,6 +8,7 @@ KVM has the feature.
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import process
@@ -210,7 +211,9 @@ def migration_program(context, name):
         arguments=['--full'] if name == 'migration-test' else [],
         limit=CASE_LIMIT * context.speed,
         env={'QTEST_QEMU_BINARY': str(context.qemu()),
-             'QTEST_QEMU_IMG': str(context.qemu().parent / 'qemu-img')})
+             'QTEST_QEMU_IMG': str(context.qemu().parent / 'qemu-img'),
+             # One case runs a script of QEMU's tree.
+             'PYTHON': sys.executable}, cwd=context.build / 'qemu')
     if not program.path.exists():
         context.one(stage, name, lambda: (
             'skip', 'not built: this profile of QEMU lacks what it tests'))
