@@ -3,15 +3,14 @@
 
 import os
 
-from netlink import ip
-from situation import Skip
+from netlink import Namespaces, ip
 
 
-class Bridge:
-    """@address of the host on it, @taps to be opened by a QEMU each.  A
-    context manager, which removes it."""
+class Bridge(Namespaces):
+    """@address of the host on it, @taps to be opened by a QEMU each"""
 
     def __init__(self, address, taps):
+        super().__init__()
         self.name = f'uf{os.getpid()}-bridge'
         self.address = address
         self.taps = taps
@@ -21,18 +20,8 @@ class Bridge:
         """What puts a command into the namespace"""
         return ['ip', 'netns', 'exec', self.name]
 
-    def __enter__(self):
-        if os.geteuid():
-            raise Skip('network namespaces are for root')
-        ip('netns', 'add', self.name)
-        try:
-            self._make()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
     def _make(self):
+        self._add(self.name)
         ip('-n', self.name, 'link', 'add', 'bridge', 'type', 'bridge')
         ip('-n', self.name, 'address', 'add', f'{self.address}/24',
            'dev', 'bridge')
@@ -41,6 +30,3 @@ class Bridge:
                'vnet_hdr')
             ip('-n', self.name, 'link', 'set', tap, 'master', 'bridge', 'up')
         ip('-n', self.name, 'link', 'set', 'bridge', 'up')
-
-    def __exit__(self, *_):
-        ip('netns', 'delete', self.name)

@@ -20,14 +20,11 @@ def ip(*words):
         raise HarnessError(f'ip {" ".join(words)}: {done.stdout.strip()}')
 
 
-class Link:
-    """
-    Namespace 0 and namespace 1, each with one end of the link.  A context
-    manager, which removes both.
-    """
+class Namespaces:
+    """A context manager that removes what it made, also half of it.  What is in
+    the namespaces is up to _make(), which calls _add()."""
 
     def __init__(self):
-        self.names = [f'uf{os.getpid()}-{end}' for end in (0, 1)]
         self._made = []
 
     def __enter__(self):
@@ -44,10 +41,24 @@ class Link:
         for name in self._made:
             ip('netns', 'delete', name)
 
+    def _add(self, name):
+        ip('netns', 'add', name)
+        self._made.append(name)
+
+    def _make(self):
+        raise NotImplementedError
+
+
+class Link(Namespaces):
+    """Namespace 0 and namespace 1, each with one end of the link."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = [f'uf{os.getpid()}-{end}' for end in (0, 1)]
+
     def _make(self):
         for name in self.names:
-            ip('netns', 'add', name)
-            self._made.append(name)
+            self._add(name)
         ip('-n', self.names[0], 'link', 'add', 'way', 'type', 'veth',
            'peer', 'name', 'way', 'netns', self.names[1])
         for name, address in zip(self.names, ADDRESSES):
