@@ -21,10 +21,10 @@ int postcopy_channel_fd(QEMUFile *f);
  * postcopy_recover_wait_preempt: wait for the preempt channel of this recovery
  * @mis: the incoming migration
  *
- * Returns 0 when it is there.  Returns -EIO if the main channel broke before, or
- * was shut down by migrate-pause, or if the preempt channel has not come after
- * 20 seconds: the migration has to be paused again, for another recovery.  For
- * the thread that reads the main channel; no locks held.
+ * Returns 0 when it is there.  Returns -EIO if the main channel broke before,
+ * or was shut down by migrate-pause, or if the preempt channel has not come
+ * after 20 seconds: the migration has to be paused again, for another recovery.
+ * For the thread that reads the main channel; no locks held.
  */
 int postcopy_recover_wait_preempt(MigrationIncomingState *mis);
 

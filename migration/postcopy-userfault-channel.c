@@ -5,8 +5,8 @@
  * Owns         whether vCPUs may write, and the descriptor to poll before.
  * Locks        mis->rp_mutex, in all that writes.  A thread that may not wait
  *              takes it with trylock, and writes only if the socket has room.
- * Orderings    those of the mutex; postcopy-userfault.c has the one of a request
- *              against a resume.
+ * Orderings    those of the mutex; postcopy-userfault.c has the one of a
+ *              request against a resume.
  * Failure      a closed or broken channel: the write says so, and the list of
  *              requests is dropped by the caller.
  *
