@@ -49,7 +49,9 @@ def over_tcp(s, preempt):
         late = sum(not sends_at_once(sock) for sock in sockets)
         # The destination sends nothing on the preempt channel.
         allowed = int(preempt and qemu is s.destination)
-        check(len(sockets) == 1 + preempt and late <= allowed,
+        reached(len(sockets) == 1 + preempt, f'the {qemu.name} has '
+                f'{len(sockets)} connections: too late, or one too many')
+        check(late <= allowed,
               f'TCP keeps back what the {qemu.name} sends, on {late} of '
               f'{len(sockets)} connections')
         for sock in sockets:

@@ -231,7 +231,8 @@ def migrate_on_huge_pages(s, kib, memory_mib, spec, options=(), **guest):
 
 def check_huge_faults(s, counters, kib):
     found = [offset for block, offset in faults(s) if block.endswith('ram0')]
-    check(found and not any(offset % (kib * 1024) for offset in found),
+    reached(found, 'no faults in RAM')
+    check(not any(offset % (kib * 1024) for offset in found),
           f'{len(found)} faults in RAM, not all for whole host pages')
     # Were bits of a page left set, a vCPU would come again after its wait.
     reached(counters['already-present'] * 2 <= counters['waits'],

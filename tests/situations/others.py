@@ -123,7 +123,7 @@ def contest(s):
     by_device = c['userfaultfd-latency']['count']
     both = by_device - c['pages-userfaultfd']
     print(f'  {both} pages that both waited for', flush=True)
-    check(by_device >= 2000, f'the disk waited for only {by_device} pages')
+    reached(by_device >= 2000, f'the disk waited for only {by_device} pages')
     # Which of the two is first, and by how much, is a matter of scheduling.
     reached(both >= 200, f'only {both} pages that both waited for')
     userfaultfd_served(c, 1)

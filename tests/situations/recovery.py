@@ -253,6 +253,7 @@ def break_recovery(s, relay, hold, interrupt_it):
     m.tolerate_pause()
     relay.cut()
     s.until(m.paused, NOTICE, 'the two sides were not paused')
+    until_they_wait(s, s.destination)
     hold()
     begin_recovery(s, relay)
     interrupt_it()

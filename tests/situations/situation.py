@@ -199,14 +199,14 @@ class Situation(MovingGuest):
                 f'{c.get("pages-userfaultfd")} by userfaultfd'
                 + (f' ({c["reason"]})' if 'reason' in c else ''))
         if self.policy == 'on':
-            check(c.get('status') == 'finished' and c['exits']
-                  and c['pages-vcpu'] and c['latency']['count'],
-                  'KVM userfault served nothing: ' + said)
+            check(c.get('status') == 'finished', 'KVM userfault was not used: ' + said)
+            reached(c['exits'] and c['pages-vcpu'] and c['latency']['count'],
+                    'KVM userfault served nothing: ' + said)
             self.check_requests(c)
         else:
-            check(c.get('status') == 'off' and not c['exits']
-                  and c['pages-userfaultfd'],
-                  'userfaultfd was to serve all: ' + said)
+            check(c.get('status') == 'off' and not c['exits'],
+                  'KVM userfault was not to be used: ' + said)
+            reached(c['pages-userfaultfd'], 'userfaultfd served nothing: ' + said)
         return c
 
     def check_requests(self, c):

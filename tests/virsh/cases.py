@@ -12,9 +12,10 @@ row = ROWS.row
 
 
 def served_by_exits(counters):
-    check(counters.get('status') == 'finished' and counters['exits']
-          and counters['pages-vcpu'],
-          f'KVM userfault served nothing: {counters}')
+    check(counters.get('status') == 'finished',
+          f'KVM userfault was not used: {counters}')
+    reached(counters['exits'] and counters['pages-vcpu'],
+            f'KVM userfault served nothing: {counters}')
 
 
 class Journey:
