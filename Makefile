@@ -9,7 +9,7 @@ PYTHON = /usr/bin/python3
 
 .DEFAULT_GOAL = all
 .PHONY: all help deps configured qemu kernel series demo check check-full check-unit check-model \
-	check-mutants docs deb kernel-deb testhost testhost-shell stress soak bench bench-quick \
+	check-fuzz check-mutants docs deb kernel-deb testhost testhost-shell stress soak bench bench-quick \
 	bench-native clean distclean
 
 ## all: QEMU and the kernel of the test host (default)
@@ -82,9 +82,16 @@ check-model:
 	@$(STEP)/deps.py --install tests
 	@tests/model/run
 
-## check-mutants: whether unit tests and situations notice planted faults
+## check-fuzz: what the wire can bring, to the destination and to the source
+check-fuzz: qemu
+	@$(STEP)/deps.py --install fuzz
+	@tests/fuzz/run
+
+## check-mutants: whether unit tests, fuzz targets and situations notice planted faults
 check-mutants: testhost
+	@$(STEP)/deps.py --install fuzz
 	@tests/unit/run-mutants
+	@tests/fuzz/run-mutants
 	@tests/situations/run-mutants
 
 ## testhost-shell: a shell in the test host

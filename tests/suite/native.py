@@ -163,11 +163,17 @@ def packages(report, build, results):
         ['make', '-C', REPO, 'kernel-deb', 'KERNEL_CONFIG=testhost']])
 
 
+def fuzz(report, build, results):
+    """What the wire can bring, to the destination and to the source; only with
+    --full"""
+    rows_of('fuzz', report, build, results, [[DEPS, '--install', 'fuzz']])
+
+
 def model(report, build, results):
     """The concurrency core as models: every order of steps, and faults in them"""
     rows_of('model', report, build, results, [])
 
 
 STAGES = {'unit': unit, 'model': model, 'python': python, 'docs': docs}
-FULL_STAGES = dict(STAGES, analysis=analysis, packages=packages,
+FULL_STAGES = dict(STAGES, analysis=analysis, fuzz=fuzz, packages=packages,
                    **{'analysis-linux': analysis_linux})

@@ -330,6 +330,21 @@ class Packages(unittest.TestCase):
                          [('slots: holds', 'pass', ''),
                           ('slots: BREAK_AND', 'fail', 'holds')])
 
+    def test_rows_of_fuzz_targets_become_results(self):
+        report = Report(io.StringIO())
+
+        def run(argv, *arguments, **_):
+            if not str(argv[0]).endswith('fuzz/run'):
+                return process.Run(0, [])
+            arguments[2]('ok fuzz: source [9.0 s] -- 7 inputs')
+            arguments[2]('not ok fuzz: destination [1.0 s] -- lost; input: /x')
+            return process.Run(1, [])
+        with mock.patch('process.run', run):
+            native.fuzz(report, Path('.'), Path('.'))
+        self.assertEqual([(r.test, r.outcome, r.reason) for r in report.results],
+                         [('fuzz: source', 'pass', ''),
+                          ('fuzz: destination', 'fail', 'lost; input: /x')])
+
     def test_no_row_is_red(self):
         self.assertEqual([it[1] for it in self.outcomes([], 0)], ['fail'])
 

@@ -1,0 +1,84 @@
+/*
+ * QEMU's ram.c, with the source's state made by hand
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "migration/ram.c"
+#include "fuzz.h"
+#include "peek.h"
+
+void peek_ram_begin(void)
+{
+    ram_state_init(&ram_state, &error_abort);
+    ram_list_init_bitmaps();
+}
+
+void peek_ram_end(void)
+{
+    ram_state_cleanup(&ram_state);
+}
+
+const RAMBlock *peek_ram_last_requested(void)
+{
+    return ram_state->last_req_rb;
+}
+
+bool peek_ram_send(QEMUFile *f)
+{
+    int pages;
+
+    WITH_QEMU_LOCK_GUARD(&ram_state->bitmap_mutex) {
+        WITH_RCU_READ_LOCK_GUARD() {
+            ram_state->pss[RAM_CHANNEL_PRECOPY].pss_channel = f;
+            pages = ram_find_and_save_block(ram_state);
+        }
+    }
+    qemu_fflush(f);
+    return pages > 0;
+}
+
+static void check_queue(void)
+{
+    const struct RAMSrcPageRequest *req;
+
+    QSIMPLEQ_FOREACH(req, &ram_state->src_page_requests, next_req) {
+        fuzz_check(req->offset < req->rb->used_length &&
+                   req->len <= req->rb->used_length - req->offset,
+                   "a request of 0x%" PRIx64 " bytes at 0x%" PRIx64 " of %s is "
+                   "queued", req->len, req->offset, req->rb->idstr);
+    }
+}
+
+void peek_ram_check(bool counted)
+{
+    uint64_t dirty = 0;
+    RAMBlock *rb;
+
+    check_queue();
+    RAMBLOCK_FOREACH_NOT_IGNORED(rb) {
+        dirty += bitmap_count_one(rb->bmap, rb->used_length >>
+                                            TARGET_PAGE_BITS);
+    }
+    fuzz_check(!counted || dirty == ram_state->migration_dirty_pages,
+               "%" PRIu64 " pages are dirty, %" PRIu64 " are counted", dirty,
+               ram_state->migration_dirty_pages);
+}
+
+void peek_ram_recount(void)
+{
+    ram_state_resume_prepare(ram_state, migrate_get_current()->to_dst_file);
+}
+
+void peek_urgent_sending(RAMBlock *rb, uint64_t page)
+{
+    PageSearchStatus *pss = &ram_state->pss[RAM_CHANNEL_PRECOPY];
+
+    pss_init(pss, rb, page);
+    pss_host_page_prepare(pss);
+}
+
+void peek_received_maps(void)
+{
+    ramblock_recv_map_init();
+}
