@@ -23,8 +23,10 @@ static size_t more(void *opaque, uint8_t *buffer, size_t size)
 {
     size_t n = MIN(size, stream->len - done);
 
-    memcpy(buffer, stream->data + done, n);
-    done += n;
+    if (n) {
+        memcpy(buffer, stream->data + done, n);
+        done += n;
+    }
     return n;
 }
 
