@@ -80,8 +80,11 @@ class Program:
         self.cwd = details.get('cwd')
         self.policy = details.get('policy')     # traces are judged by it
 
-    def run(self, case):
-        """(outcome, reason)"""
+    def run(self, case, cases=()):
+        """
+        (outcome, reason).  To name a case also means all below it: those in
+        @cases are left out.
+        """
         name = case.strip('/').replace('/', '-')
         log = self.results / f'{name}.log'
         env = dict(self.env)
@@ -91,8 +94,10 @@ class Program:
             shutil.rmtree(traces, ignore_errors=True)
             traces.mkdir()
             env.update(USERFAULT_POLICY=self.policy, USERFAULT_TRACES=str(traces))
-        done = process.run([self.path, *self.arguments, '--tap', '-k', '-p', case],
-                           self.limit, log, env=env, cwd=self.cwd)
+        below = [word for other in cases if other.startswith(case + '/')
+                 for word in ('-s', other)]
+        done = process.run([self.path, *self.arguments, '--tap', '-k', '-p', case,
+                            *below], self.limit, log, env=env, cwd=self.cwd)
         outcome, reason = judge(done, case)
         if self.policy:
             seen = Traces(traces)

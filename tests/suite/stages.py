@@ -226,7 +226,7 @@ def migration_program(context, name):
             'skip', f'none of its cases migrates here ({name}.list.log)'))
     for case in cases:
         context.one(stage, qtests.short_name(case),
-                    lambda case=case: program.run(case))
+                    lambda case=case: program.run(case, cases))
 
 
 def migration_all(context):
