@@ -11,13 +11,7 @@
 #define QEMU_MIGRATION_POSTCOPY_USERFAULT_H
 
 #include "migration.h"
-
-/*
- * Message types on the return path, as migration.c has them for itself.  They
- * are what goes over the wire; migration.c checks that they agree.
- */
-#define POSTCOPY_WIRE_REQ_PAGES_ID 3
-#define POSTCOPY_WIRE_REQ_PAGES    4
+#include "postcopy-wire.h"
 
 /**
  * postcopy_userfault_class_init: add the policy property to the migration

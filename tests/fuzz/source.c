@@ -4,8 +4,9 @@
  * The input is a list of messages on the return path, good ones and garbled
  * ones, read by QEMU's own thread for it (migration.c, ram.c).  Between them
  * the background stream sends pages, and the state of the migration changes as
- * the main thread would change it.  The project adds no code to the source; but
- * its destination asks for ranges of pages, which QEMU's never did.
+ * the main thread would change it.  Of the project is when pages are sent
+ * (postcopy-answer.c); and its destination asks for ranges of pages, which
+ * QEMU's never did.
  *
  * Left out, as they need the other threads of the source for real: its
  * migration thread, which recovers, and the connection of the preempt channel,
@@ -220,7 +221,11 @@ static void (*const step[])(void) = {
 
 static void check(void)
 {
+    QEMUFile *pages = ms->postcopy_qemufile_src;
+
     peek_ram_check(counted);
+    /* Whoever waits for a page has it, or the source waits for nothing. */
+    g_assert(!qemu_file_queued(pages) || qemu_file_get_error(pages));
     g_byte_array_set_size(urgent->written, 0);
 }
 
