@@ -124,7 +124,7 @@ static int set_region(KVMState *s,
 static UserfaultView *add_view(const KVMSlot *slot, uint32_t number)
 {
     KVMUserfaultBlock block;
-    UserfaultView *view;
+    UserfaultView *view, *like;
     UserfaultMap *old = userfault.map;
     ram_addr_t offset;
     RAMBlock *rb;
@@ -135,8 +135,11 @@ static UserfaultView *add_view(const KVMSlot *slot, uint32_t number)
     if (!rb || !userfault.ops->block(userfault.opaque, rb, &block)) {
         return NULL;
     }
-    view = userfault_view_new(number, slot->start_addr, slot->memory_size, rb,
-                              offset, block.cookie, qemu_real_host_page_size());
+    like = userfault_map_find_like(old, rb, offset, slot->memory_size);
+    view = like ? userfault_view_share(like, number, slot->start_addr)
+                : userfault_view_new(number, slot->start_addr,
+                                     slot->memory_size, rb, offset,
+                                     block.cookie, qemu_real_host_page_size());
     if (!view) {
         warn_report("KVM userfault: no memory for the bitmap of memslot %u, "
                     "it is served by userfaultfd", number);
@@ -146,7 +149,9 @@ static UserfaultView *add_view(const KVMSlot *slot, uint32_t number)
     if (old) {
         retire(old, NULL, 0);
     }
-    userfault_view_load(view, block.present, block.length);
+    if (!like) {
+        userfault_view_load(view, block.present, block.length);
+    }
     trace_kvm_userfault_slot_add(number, slot->start_addr, slot->memory_size,
                                  rb->idstr, offset);
     return view;

@@ -3,7 +3,8 @@
  *
  * Threads      one thread at a time makes maps and views; any thread reads
  *              maps, and clears and tests bits.
- * Owns         the bitmaps.  Who publishes a map also retires it (with RCU).
+ * Owns         the bitmaps; one may be that of several views.  Who publishes a
+ *              map also retires it (with RCU).
  * Locks        none.
  * Orderings    a bit is cleared with release semantics, after the content of
  *              its page is in place.  The partner is KVM's fault handler: a
@@ -52,12 +53,28 @@ UserfaultView *userfault_view_new(uint32_t slot, uint64_t gpa, uint64_t size,
     view->page_shift = ctz64(page_size);
     view->bitmap = bitmap;
     view->bitmap_bytes = bytes;
+    view->users = g_new(unsigned, 1);
+    *view->users = 1;
+    return view;
+}
+
+UserfaultView *userfault_view_share(const UserfaultView *like, uint32_t slot,
+                                    uint64_t gpa)
+{
+    UserfaultView *view = g_memdup2(like, sizeof(*like));
+
+    view->slot = slot;
+    view->gpa = gpa;
+    qatomic_inc(view->users);
     return view;
 }
 
 void userfault_view_free(UserfaultView *view)
 {
-    munmap(view->bitmap, view->bitmap_bytes);
+    if (qatomic_fetch_dec(view->users) == 1) {
+        munmap(view->bitmap, view->bitmap_bytes);
+        g_free(view->users);
+    }
     g_free(view);
 }
 
@@ -202,6 +219,23 @@ UserfaultView *userfault_map_find(const UserfaultMap *map, unsigned as_id,
         UserfaultView *view = map->view[lo - 1];
 
         if (view->slot >> 16 == as_id && gpa - view->gpa < view->size) {
+            return view;
+        }
+    }
+    return NULL;
+}
+
+UserfaultView *userfault_map_find_like(const UserfaultMap *map,
+                                       const void *block,
+                                       uint64_t block_offset, uint64_t size)
+{
+    unsigned i;
+
+    for (i = 0; map && i < map->nr; i++) {
+        UserfaultView *view = map->view[i];
+
+        if (view->block == block && view->block_offset == block_offset &&
+            view->size == size) {
             return view;
         }
     }

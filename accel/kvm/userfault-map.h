@@ -25,6 +25,7 @@ typedef struct UserfaultView {
     unsigned page_shift;
     unsigned long *bitmap;
     size_t bitmap_bytes;
+    unsigned *users;        /* views that have this bitmap; atomic */
 } UserfaultView;
 
 /* All views, ordered by address space and guest address; never changed. */
@@ -45,7 +46,20 @@ UserfaultView *userfault_view_new(uint32_t slot, uint64_t gpa, uint64_t size,
                                   void *cookie, uint64_t page_size);
 
 /**
+ * userfault_view_share: make the view of a slot that maps what another one maps
+ * @like: a view that has not been retired
+ * @slot, @gpa: see UserfaultView
+ *
+ * Both have one bitmap, as the bits of the same pages are the same at all times:
+ * on x86 nearly all of a machine's memory has a second slot, for SMM.
+ */
+UserfaultView *userfault_view_share(const UserfaultView *like, uint32_t slot,
+                                    uint64_t gpa);
+
+/**
  * userfault_view_free: free @view; KVM and all threads must have let go of it
+ *
+ * Its bitmap goes with the last view that has it.
  */
 void userfault_view_free(UserfaultView *view);
 
@@ -105,6 +119,16 @@ UserfaultMap *userfault_map_remove(const UserfaultMap *map,
  */
 UserfaultView *userfault_map_find(const UserfaultMap *map, unsigned as_id,
                                   uint64_t gpa);
+
+/**
+ * userfault_map_find_like: a view that maps just this part of a block
+ * @map: the map; may be NULL
+ * @block: the block
+ * @block_offset, @size: the part, in bytes
+ */
+UserfaultView *userfault_map_find_like(const UserfaultMap *map,
+                                       const void *block,
+                                       uint64_t block_offset, uint64_t size);
 
 /**
  * userfault_map_find_slot: the view of a slot

@@ -211,6 +211,28 @@ static void test_churn(void)
     g_free(map);
 }
 
+static void test_like(void)
+{
+    int ram, other;
+    UserfaultView *low = userfault_view_new(SLOT(0, 1), 0, 4 * PAGE, &ram, 0,
+                                            NULL, PAGE);
+    UserfaultView *high = userfault_view_new(SLOT(0, 2), 16 * PAGE, 2 * PAGE,
+                                             &ram, 4 * PAGE, NULL, PAGE);
+    UserfaultMap *map = NULL;
+
+    g_assert_null(userfault_map_find_like(NULL, &ram, 0, 4 * PAGE));
+    add(&map, low);
+    add(&map, high);
+    g_assert_true(userfault_map_find_like(map, &ram, 0, 4 * PAGE) == low);
+    g_assert_true(userfault_map_find_like(map, &ram, 4 * PAGE, 2 * PAGE) == high);
+    g_assert_null(userfault_map_find_like(map, &ram, 0, 3 * PAGE));
+    g_assert_null(userfault_map_find_like(map, &ram, PAGE, 4 * PAGE));
+    g_assert_null(userfault_map_find_like(map, &other, 0, 4 * PAGE));
+    g_free(map);
+    userfault_view_free(low);
+    userfault_view_free(high);
+}
+
 int main(int argc, char **argv)
 {
     unit_init(&argc, &argv, 120);
@@ -219,6 +241,7 @@ int main(int argc, char **argv)
              test_old_unchanged);
     unit_add("/userfault-map/slot-edges/found-within-only", test_edges);
     unit_add("/userfault-map/address-spaces/kept-apart", test_address_spaces);
+    unit_add("/userfault-map/like/same-part-of-the-block-only", test_like);
     unit_add("/userfault-map/slots-come-and-go/found-in-order", test_churn);
     return g_test_run();
 }

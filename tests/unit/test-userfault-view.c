@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include "qemu/atomic.h"
 #include "qemu/bitmap.h"
@@ -386,10 +387,54 @@ static void test_neighbours(void)
     userfault_view_free(n.view);
 }
 
+/* Whether the pages of @bitmap's first word are mapped */
+static bool mapped(void *bitmap)
+{
+    unsigned char resident;
+
+    return !mincore(bitmap, PAGE, &resident);
+}
+
+/* Two slots for one part of a block; @first_goes: the one that was there first */
+static void check_shared(bool first_goes)
+{
+    UserfaultView *first = view_new(10, 100);
+    UserfaultView *second = userfault_view_share(first, 1 << 16 | 3, 456 * PAGE);
+    UserfaultView *left = first_goes ? second : first;
+    void *bitmap = first->bitmap;
+    bool absent[MAX_PAGES];
+
+    memset(absent, true, sizeof(absent));
+    g_assert_cmpuint(second->slot, ==, 1 << 16 | 3);
+    g_assert_cmphex(second->gpa, ==, 456 * PAGE);
+    g_assert_cmphex(second->size, ==, 100 * PAGE);
+    check(second, absent);
+    userfault_view_clear(second, &block, 12 * PAGE, PAGE);
+    absent[2] = false;
+    check(first, absent);
+    check(second, absent);
+
+    userfault_view_free(first_goes ? first : second);
+    g_assert_true(mapped(bitmap));
+    check(left, absent);
+    userfault_view_clear(left, &block, 13 * PAGE, PAGE);
+    absent[3] = false;
+    check(left, absent);
+    userfault_view_free(left);
+    g_assert_false(mapped(bitmap));
+}
+
+static void test_shared(void)
+{
+    check_shared(false);
+    check_shared(true);
+}
+
 int main(int argc, char **argv)
 {
     unit_init(&argc, &argv, 120);
     unit_add("/userfault-view/new/all-absent", test_new);
+    unit_add("/userfault-view/shared/same-bits-until-the-last-goes", test_shared);
     unit_add("/userfault-view/too-large/no-view", test_too_large);
     unit_add("/userfault-view/no-memory/no-view", test_no_memory);
     unit_add("/userfault-view/clear-other-block/unchanged", test_other_block);
