@@ -5,6 +5,8 @@
 //# rule include places 1 -- declares what the other rules call
 @@ @@
  #include "postcopy-ram.h"
++#include "postcopy-place.h"
++#include "postcopy-recover.h"
 +#include "postcopy-userfault.h"
 
 //# rule permission places 1 -- say which permission on what is missing
@@ -51,6 +53,20 @@ identifier rb, opaque;
 +}
  trace_postcopy_cleanup_range(...);
  ...
+ }
+
+//# rule unregistered places 1 -- a block that cannot be unregistered is when userfaultfd is closed; that used not to be done then, and the blocks after it kept theirs, too
+@@
+symbol block_name;
+@@
+ cleanup_range(...)
+ {
+ <...
+ if (ioctl(...)) {
+     error_report(...);
+-    return -1;
+ }
+ ...>
  }
 
 //# rule discarded places 1 -- a vCPU may come for the same discarded page
@@ -106,6 +122,32 @@ symbol mis;
  ...>
  }
 
+//# rule polls places 1 -- an interrupted poll is no reason to leave everybody without pages who waits in userfaultfd
+@@
+symbol poll_result;
+@@
+ postcopy_ram_fault_thread(...)
+ {
+ <...
+ if (poll_result == -1) {
++    if (errno == EINTR) {
++        continue;
++    }
+     ...
+ }
+ ...>
+ }
+
+//# rule reads places 2 -- nor is an interrupted read
+@@ @@
+ postcopy_ram_fault_thread(...)
+ {
+ <...
+-errno == EAGAIN
++errno == EAGAIN || errno == EINTR
+ ...>
+ }
+
 //# rule start places 1 -- before the fault thread exists and before vCPUs run
 @@
 symbol mis;
@@ -115,6 +157,23 @@ symbol mis;
  <...
 +postcopy_userfault_start(mis);
  postcopy_thread_create(mis, &mis->fault_thread, ...);
+ ...>
+ }
+
+//# rule place places 1 -- an error that passes, or that comes after the page is there, does not fail the migration
+@@
+symbol mis, host_addr, from_addr, pagesize, rb, userfault_fd;
+@@
+ qemu_ufd_copy_ioctl(...)
+ {
+ <...
+-if (from_addr) {
+-    ret = uffd_copy_page(...);
+-} else {
+-    ret = uffd_zero_page(...);
+-}
++ret = postcopy_place(userfault_fd, host_addr, from_addr, pagesize,
++                     ramblock_recv_bitmap_test(rb, host_addr));
  ...>
  }
 
@@ -162,5 +221,17 @@ symbol ioc;
  <...
  migration_ioc_register_yank(ioc);
 +qio_channel_set_delay(ioc, false);
+ ...>
+ }
+
+//# rule broke places 1 -- the other channel may have nothing to say for long, or may end well; nobody would hear that vCPUs wait for ever
+@@
+symbol mis;
+@@
+ postcopy_preempt_thread(...)
+ {
+ <...
++postcopy_recover_preempt_broke(mis);
+ postcopy_pause_ram_fast_load(mis);
  ...>
  }

@@ -4,6 +4,9 @@
  * Threads      the main thread accepts connections, and posts a semaphore for
  *              each preempt channel; the thread that reads the main channel
  *              waits for it before it goes on, and closes it when that breaks.
+ *              The thread that reads the preempt channel shuts both down when
+ *              its own fails.
+ * Locks        mis->postcopy_prio_thread_mutex, mis->rp_mutex, in this order.
  * Failure      a recovery may break at any moment, and another one follow.  So
  *              a post may be that of a channel which has been closed since,
  *              and a channel may never come.  Neither may end the guest.
@@ -16,6 +19,7 @@
 #include "io/channel-socket.h"
 #include "io/channel-tls.h"
 #include "qemu/error-report.h"
+#include "qemu/lockable.h"
 #include "qemu/timer.h"
 #include "postcopy-recover.h"
 #include "qemu-file.h"
@@ -70,4 +74,23 @@ int postcopy_recover_wait_preempt(MigrationIncomingState *mis)
         /* A post without a channel is that of a recovery that broke. */
     } while (!mis->postcopy_qemufile_dst);
     return 0;
+}
+
+void postcopy_recover_preempt_broke(MigrationIncomingState *mis)
+{
+    /*
+     * First the source's thread that answers requests is let go, should it wait
+     * for this channel: then whoever holds rp_mutex does not wait for it.
+     */
+    if (mis->postcopy_qemufile_dst) {
+        qemu_file_shutdown(mis->postcopy_qemufile_dst);
+    }
+    /*
+     * The main channel, by its other direction, which is not closed without
+     * this mutex.  Without it the migration is being paused already.
+     */
+    QEMU_LOCK_GUARD(&mis->rp_mutex);
+    if (mis->to_src_file) {
+        qemu_file_shutdown(mis->to_src_file);
+    }
 }

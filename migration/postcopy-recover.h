@@ -28,4 +28,15 @@ int postcopy_channel_fd(QEMUFile *f);
  */
 int postcopy_recover_wait_preempt(MigrationIncomingState *mis);
 
+/**
+ * postcopy_recover_preempt_broke: have the migration paused
+ * @mis: the incoming migration
+ *
+ * The preempt channel, or a page that came by it, has failed.  Shuts both
+ * channels down, so that both sides notice, and the migration can be recovered.
+ * For the thread that reads the preempt channel, which holds
+ * mis->postcopy_prio_thread_mutex.
+ */
+void postcopy_recover_preempt_broke(MigrationIncomingState *mis);
+
 #endif

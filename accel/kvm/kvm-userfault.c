@@ -19,7 +19,8 @@
  *              a page that is present, and the vCPU would exit for ever (it
  *              would still get on: each such exit clears the bit again).
  * Failure      a memslot made meanwhile for whose bitmap there is no memory
- *              is left to userfaultfd, which serves everybody.
+ *              is left to userfaultfd, which serves everybody.  One that KVM
+ *              has no memory to make anew without a bitmap keeps it, clear.
  *
  * KVM reads a bitmap until KVM_SET_USER_MEMORY_REGION2 has returned for the
  * slot without the flag; it is freed after that.
@@ -246,17 +247,39 @@ static int start_slot(KVMState *s, const KVMSlot *slot, uint32_t number)
     return ret;
 }
 
+/* Times that KVM is asked to give a bitmap back, 2 ms apart */
+#define STOP_TRIES 50
+
+/*
+ * KVM goes on reading the bitmap of @view, which therefore is never freed.
+ * With all bits clear it lets vCPUs access every page.
+ */
+static void abandon_view(UserfaultView *view, int error)
+{
+    UserfaultMap *old = userfault.map;
+
+    userfault_view_clear(view, view->block, view->block_offset, view->size);
+    publish(userfault_map_remove(old, view));
+    retire(old, NULL, 0);
+    warn_report("KVM userfault: memslot %u keeps its bitmap, and is mapped by "
+                "small pages only: %s", view->slot, strerror(error));
+}
+
 static int stop_slot(KVMState *s, const KVMSlot *slot, uint32_t number)
 {
+    UserfaultView *view = userfault_map_find_slot(userfault.map, number);
+    unsigned tries = 0;
     int ret;
 
-    if (userfault_map_find_slot(userfault.map, number)) {
+    if (view) {
+        /* The slot exists and only loses a flag, but KVM makes it anew. */
         ret = rearm_slot(s, slot, number, NULL);
-        /* Cannot fail: the slot exists and only loses a flag. */
+        while (ret == -ENOMEM && ++tries < STOP_TRIES) {
+            g_usleep(2000);
+            ret = rearm_slot(s, slot, number, NULL);
+        }
         if (ret) {
-            error_report("KVM userfault: memslot %u keeps its bitmap: %s",
-                         number, strerror(-ret));
-            abort();
+            abandon_view(view, -ret);
         }
     }
     return 0;
@@ -286,7 +309,7 @@ bool kvm_userfault_start(const KVMUserfaultOps *ops, void *opaque,
 
 void kvm_userfault_stop(void)
 {
-    UserfaultMap *old = userfault.map;
+    UserfaultMap *old;
 
     assert(bql_locked());
     if (!userfault.active) {
@@ -294,6 +317,7 @@ void kvm_userfault_stop(void)
     }
     for_each_slot(kvm_state, stop_slot);
     qatomic_set(&userfault.active, false);
+    old = userfault.map;
     publish(NULL);
     if (old) {
         retire(old, old->view, old->nr);

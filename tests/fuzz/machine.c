@@ -324,7 +324,10 @@ static int place(uint64_t to, const void *from, uint64_t length)
     if (machine_uffd.error) {
         errno = machine_uffd.error;
         machine_uffd.error = 0;
-        machine_uffd.vcpu_errors += !machine_is_main;
+        /* The others are tried again. */
+        if (errno != EAGAIN && errno != ENOMEM) {
+            machine_uffd.vcpu_errors += !machine_is_main;
+        }
         return -1;
     }
     if (test_bit(offset >> PAGE_BITS, rb->receivedmap)) {

@@ -31,8 +31,8 @@ COMMON = ('migration/qemu-file.c', 'migration/options.c',
 SERVICE = ('migration/postcopy-userfault.c', 'migration/postcopy-userfault-channel.c',
            'migration/postcopy-userfault-info.c', 'migration/postcopy-request.c',
            'migration/postcopy-wait.c', 'migration/postcopy-readahead.c',
-           'migration/postcopy-recover.c', 'accel/kvm/kvm-userfault.c',
-           'accel/kvm/userfault-map.c')
+           'migration/postcopy-recover.c', 'migration/postcopy-place.c',
+           'accel/kvm/kvm-userfault.c', 'accel/kvm/userfault-map.c')
 TARGETS = {
     'destination': (('destination.c', 'check.c', 'stream.c', 'vcpu.c'), ('syscall',)),
     'source': (('source.c',), ('ram_save_queue_pages',)),
