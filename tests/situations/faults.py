@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Calls that fail, bits that change, a channel that breaks alone.
+
+meddle.c, preloaded into the destination, does what is ordered.  The soak does
+the same at random; here each is sure to happen, and what comes of it is known.
+"""
+
+import errno
+import os
+from pathlib import Path
+
+import meddle
+from faulty import PREEMPT, FaultyRelay
+from harness.migration import MIB
+from meddle import Board, Failure
+from relay import free_port
+from situation import check, preloaded, reached, row, said, small_migration
+
+NOTICE = 60
+LISTEN, FAST = 'mig/dst/listen', 'mig/dst/preempt'
+
+
+def prefix(s, board):
+    """What puts meddle.c into a QEMU, beside what counts bitmaps"""
+    env, preload, *others = preloaded(s.folder.parent, 'nothing')
+    library = meddle.build(s.folder.parent)
+    return [env, f'LD_PRELOAD={library}:{preload.partition("=")[2]}', *others,
+            f'MEDDLE={board.path}']
+
+
+def start(s):
+    """A guest, and a destination with the board that is returned"""
+    s.folder.parent.mkdir(parents=True, exist_ok=True)
+    board = Board(s.folder.parent / f'{s.folder.name}.board')
+    s.boot()
+    s.prepare(s.accel_option, prefix=prefix(s, board))
+    s.wait_for_beats()
+    return board
+
+
+def order(board, call, error, countdown=1, times=1, done=False, thread=''):
+    board.order(Failure(call, error, done=done), countdown, times, thread)
+
+
+AGAIN = (('copy', errno.ENOMEM, 50, 20), ('zero page', errno.EAGAIN, 5, 20),
+         ('fault poll', errno.EINTR, 1, 2), ('fault read', errno.EINTR, 1, 2),
+         ('park', errno.EINTR, 20, 20), ('vcpu poll', errno.EINTR, 20, 20),
+         ('send', errno.EAGAIN, 20, 2), ('receive', errno.EINTR, 20, 2))
+
+
+@row('faults', 'calls that fail for a while')
+def for_a_while(s):
+    """Nobody notices: QEMU does them again."""
+    board = start(s)
+    for call, error, countdown, times in AGAIN:
+        order(board, call, error, countdown, times)
+    s.whole(small_migration(postcopy_bandwidth=8 * MIB))
+    for call, *_ in AGAIN:
+        reached(board.failed(call), f'{call} did not fail')
+        print(f'  {call}: {board.failed(call)} of {board.seen(call)} failed',
+              flush=True)
+
+
+@row('faults', 'a page that is there before it is placed')
+def placed_before(s):
+    """By somebody who did not wake those that wait for it."""
+    board = start(s)
+    for call in ('copy', 'zero page'):
+        order(board, call, errno.EEXIST, 10, 200, done=True)
+    s.whole(small_migration(postcopy_bandwidth=8 * MIB))
+    reached(board.failed('copy') == 200, f'{board.failed("copy")} pages were there')
+
+
+def recover(s, relay):
+    """The migration has paused by itself, on both sides."""
+    m = s.migration
+    s.until(m.paused, NOTICE, 'the two sides were not paused')
+    relay.cut()
+    relay.target = free_port()
+    m.recover(f'tcp:127.0.0.1:{relay.target}', f'tcp:127.0.0.1:{relay.port}')
+    s.until(m.recovered, NOTICE, 'the migration did not recover')
+    s.watch(True)
+
+
+def over_relay(s, relay, breaks):
+    """A migration that pauses after breaks() was called, and recovers"""
+    relay.target = free_port()
+    s.into_postcopy(small_migration(),
+                    f'tcp:127.0.0.1:{relay.target}', f'tcp:127.0.0.1:{relay.port}')
+    s.watch(False)
+    s.migration.tolerate_pause()
+    breaks()
+    recover(s, relay)
+    s.hurry()
+    s.conclude()
+
+
+def cannot_place(s, thread):
+    board = start(s)
+    with FaultyRelay() as relay:
+        over_relay(s, relay, lambda: order(board, 'copy', errno.EFAULT,
+                                           thread=thread))
+    check(board.failed('copy') == 1, f'{board.failed("copy")} pages were not placed')
+    check(said(s.destination, 'cannot place a page') == 1, 'it was not said')
+
+
+@row('faults', 'a page of the preempt channel cannot be placed')
+def cannot_place_urgent(s):
+    """It is sent again, once the migration has been recovered."""
+    cannot_place(s, FAST)
+
+
+@row('faults', 'a page of the main channel cannot be placed', full=True)
+def cannot_place_background(s):
+    cannot_place(s, LISTEN)
+
+
+@row('faults', 'the preempt channel breaks alone')
+def preempt_breaks(s):
+    """Both sides notice, although the other channel is in order."""
+    s.start()
+    with FaultyRelay() as relay:
+        over_relay(s, relay, lambda: relay.cut_channel(PREEMPT))
+
+
+@row('faults', 'KVM has no memory to give bitmaps back')
+def keeps_bitmaps(s):
+    board = start(s)
+    order(board, 'slot off', errno.ENOMEM, 3, 1 << 20)
+    s.whole(small_migration(postcopy_bandwidth=8 * MIB))
+    reached(board.failed('slot off'), 'all bitmaps were given back')
+    check(said(s.destination, 'keeps its bitmap'), 'no warning')
+    s.go_on()
+
+
+@row('faults', 'a memslot cannot be unregistered')
+def stays_registered(s):
+    """It is when userfaultfd is closed, which must not be left out."""
+    board = start(s)
+    order(board, 'unregister', errno.ENOMEM)
+    s.whole(small_migration(postcopy_bandwidth=8 * MIB))
+    reached(board.failed('unregister'), 'all were unregistered')
+    files = Path(f'/proc/{s.destination.process.pid}/fd')
+    names = [os.readlink(entry) for entry in files.iterdir()]
+    # The device of userfaultfd may be.
+    check('anon_inode:[userfaultfd]' not in names, 'userfaultfd is still open')
+
+
+@row('faults', 'bits are set again')
+def set_again(s):
+    """vCPUs leave for pages that are there, and just go on."""
+    board = start(s)
+    board.set('set_again', 2000)
+    c = s.whole(small_migration(postcopy_bandwidth=8 * MIB))
+    noticed = board.figure('bits_set_noticed')
+    print(f'  {board.figure("bits_set")} bits set, {noticed} exits for them, '
+          f'{c["already-present"]} counted', flush=True)
+    reached(noticed > 20, f'{noticed} vCPUs left for them')
+    check(c['already-present'] >= noticed - s.spec.cpus,
+          f'{noticed} exits for pages that were there, and '
+          f'{c["already-present"]} counted')
+
+
+@row('faults', 'bits are cleared early')
+def cleared_early(s):
+    """vCPUs do not leave, and get their pages through userfaultfd."""
+    board = start(s)
+    board.set('clear_early', 2000)
+    c = s.whole()
+    noticed = board.figure('bits_cleared_noticed')
+    print(f'  {board.figure("bits_cleared")} bits cleared, {noticed} faults for '
+          f'them, {c["userfaultfd-latency"]["count"]} served', flush=True)
+    reached(noticed > 20, f'{noticed} faults came through userfaultfd')
+    check(c['userfaultfd-latency']['count'] >= noticed // 2,
+          f'{noticed} faults came through userfaultfd, and '
+          f'{c["userfaultfd-latency"]["count"]} were counted')
+
+
+@row('faults', 'vCPUs are slow to ask')
+def slow(s):
+    """The page may be there before the vCPU gets to ask for it."""
+    board = start(s)
+    board.set('slow_us', 20000)
+    board.set('slow_one_in', 2)
+    s.whole(small_migration(postcopy_bandwidth=8 * MIB))
+    reached(board.figure('slowed') > 50, f'{board.figure("slowed")} were slow')
