@@ -26,6 +26,7 @@ from sockets import is_connected, tcp_sockets
 
 MIGRATIONS = 6                  # of one life, if all goes well
 END = 60                        # seconds until postcopy is over, with all faults
+ENOUGH = 20                     # seconds for what may come about or not
 NOTICE = 60
 MACHINE = ('-smp', '2,maxcpus=3', '-device', 'pcie-root-port,id=port0,chassis=1')
 DEVICE, CPU = 'late-device', 'late-cpu'
@@ -341,7 +342,8 @@ class Life:
                 check(plan.may_pause, 'it paused, and nothing had broken it')
                 self.recover(recovery)
                 self.arm(cuts)
-            elif not self.act_if_due(acts, now) and not cuts and not acts:
+            elif not self.act_if_due(acts, now) and (
+                    not cuts and not acts or now > ENOUGH * s.patience):
                 self.hurry()
             self.watch_stalls()
             s.tick()

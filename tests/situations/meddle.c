@@ -176,6 +176,7 @@ static int verdict(enum call call)
 
 struct slot {
     bool used;
+    int vm;
     uint32_t number;
     uint64_t gpa, size, host;
     uint64_t *bitmap;           /* KVM's */
@@ -202,35 +203,44 @@ static bool clear_bit(uint64_t *map, uint64_t n)
     return __atomic_fetch_and(&map[n / 64], ~bit, __ATOMIC_SEQ_CST) & bit;
 }
 
+static void forget_locked(struct slot *s)
+{
+    free(s->set);
+    free(s->cleared);
+    s->used = false;
+}
+
 static void forget_slot(uint32_t number)
 {
     pthread_mutex_lock(&slots_lock);
     for (struct slot *s = slots; s < slots + SLOTS; s++) {
         if (s->used && s->number == number) {
-            free(s->set);
-            free(s->cleared);
-            s->used = false;
+            forget_locked(s);
         }
     }
     pthread_mutex_unlock(&slots_lock);
 }
 
-static void remember_slot(const struct region2 *region)
+/* Other machines were there to try the kernel, and are gone. */
+static void remember_slot(int vm, const struct region2 *region)
 {
+    struct slot *room = NULL;
+    size_t words = region->size / PAGE / 64 + 1;
+
     pthread_mutex_lock(&slots_lock);
     for (struct slot *s = slots; s < slots + SLOTS; s++) {
-        if (!s->used) {
-            size_t words = region->size / PAGE / 64 + 1;
-
-            *s = (struct slot) {
-                .used = true, .number = region->slot,
-                .gpa = region->gpa, .size = region->size,
-                .host = region->host,
-                .bitmap = (uint64_t *)(uintptr_t)region->bitmap,
-                .set = calloc(words, 8), .cleared = calloc(words, 8),
-            };
-            break;
+        if (s->used && s->vm != vm) {
+            forget_locked(s);
         }
+        room = s->used ? room : s;
+    }
+    if (room) {
+        *room = (struct slot) {
+            .used = true, .vm = vm, .number = region->slot,
+            .gpa = region->gpa, .size = region->size, .host = region->host,
+            .bitmap = (uint64_t *)(uintptr_t)region->bitmap,
+            .set = calloc(words, 8), .cleared = calloc(words, 8),
+        };
     }
     pthread_mutex_unlock(&slots_lock);
 }
@@ -400,7 +410,7 @@ static int set_region(int fd, unsigned long request, void *argument)
     forget_slot(region.slot);
     result = NEXT(ioctl)(fd, request, argument);
     if (!result && board && region.size && (region.flags & MEM_USERFAULT)) {
-        remember_slot(&region);
+        remember_slot(fd, &region);
     }
     return result;
 }
