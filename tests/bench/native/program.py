@@ -13,10 +13,11 @@ from unit import Meson
 
 VARIANT = 'plain'
 TARGET = 'tests/bench/native/fault-bench'
+SLOTS = 'tests/bench/native/slots-bench'
 
 
-def build():
-    """Path of the program, built if need be; or StepError."""
+def build(target=TARGET):
+    """Path of the program @target, built if need be; or StepError."""
     tree = os.path.join(build_dir(), 'qemu')
     if not os.path.isfile(os.path.join(tree, 'include', 'qemu', 'osdep.h')):
         raise StepError(f'there is no QEMU tree in {tree}; run make bench-native')
@@ -24,8 +25,8 @@ def build():
     with lock(os.path.join(build_dir(), 'native')):
         meson = Meson(load_config())
         meson.setup(folder, REPO, VARIANT, tree)
-        meson.build(folder, TARGET)
-    return os.path.join(folder, TARGET)
+        meson.build(folder, target)
+    return os.path.join(folder, target)
 
 
 def runs(program, threads, faults, rounds):

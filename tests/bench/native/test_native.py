@@ -16,6 +16,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE),
 
 import figures                                              # noqa: E402
 import instructions                                         # noqa: E402
+import memslots                                             # noqa: E402
 import program                                              # noqa: E402
 import tables                                               # noqa: E402
 from common import StepError                                # noqa: E402
@@ -34,6 +35,38 @@ def raw(mode, threads, number, cpu_us, faults=100):
 def both(threads, number, cpu_us):
     return [raw('service', threads, number, cpu_us),
             raw('userfaultfd', threads, number, 10 * cpu_us)]
+
+
+def slots_run(spaces, present, enable_ms, touch_ms=30, disable_ms=5):
+    """What slots-bench prints of a round"""
+    return {'gib': 1024, 'address_spaces': spaces, 'present': present,
+            'enable_ns': enable_ms * 10 ** 6, 'touch_ns': touch_ms * 10 ** 6,
+            'disable_ns': disable_ms * 10 ** 6, 'bitmap_bytes': spaces << 25}
+
+
+def all_slots(enable_ms, **more):
+    return [slots_run(spaces, present, enable_ms + i, **more)
+            for spaces in memslots.ADDRESS_SPACES for present in memslots.PRESENT
+            for i in range(3)]
+
+
+class Memslots(unittest.TestCase):
+    def verdicts(self, runs):
+        return [line.split(':')[0] for line in
+                memslots.verdict(memslots.summary(runs))]
+
+    def test_page_faults_do_not_count(self):
+        self.assertEqual(self.verdicts(all_slots(79)),
+                         ['met', 'met', 'met', 'NOT MET'])
+
+    def test_slow(self):
+        self.assertEqual(self.verdicts(all_slots(80, disable_ms=51))[:2],
+                         ['NOT MET'] * 2)
+
+    def test_table_has_medians(self):
+        found = memslots.summary(all_slots(40))
+        self.assertEqual(found[0]['enable_ms'], 41)
+        self.assertIn('41.0', memslots.table(found)[2])
 
 
 class Figures(unittest.TestCase):
