@@ -10,7 +10,7 @@ PYTHON = /usr/bin/python3
 .DEFAULT_GOAL = all
 .PHONY: all help deps configured qemu kernel series demo check check-full check-unit check-model \
 	check-fuzz check-mutants docs deb kernel-deb testhost testhost-shell stress soak bench bench-quick \
-	bench-native clean distclean
+	bench-native bench-count clean distclean
 
 ## all: QEMU and the kernel of the test host (default)
 all: qemu kernel
@@ -120,6 +120,13 @@ bench-quick: testhost
 bench-native: configured
 	@$(STEP)/integrate.py qemu
 	@tests/bench/native/run
+
+## bench-count: instructions, locks and atomic operations of a page fault
+bench-count: testhost
+	@$(STEP)/build.py count
+	@tests/bench/build $(BUILD)/bench
+	@tests/bench/count/check
+	@tests/bench/count/run --model
 
 ## clean: remove what was built, keep configuration and downloads
 clean:

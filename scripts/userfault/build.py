@@ -1,9 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Build what runs: build.py qemu [ninja targets] | build.py kernel
+"""Build what runs: build.py qemu [ninja targets] | build.py kernel | build.py count
 
     build/qemu-PROFILE   QEMU's build folder; build/qemu-build points to the
                          configured profile's
+    build/qemu-count     an emulator for the test host that loads plugins, and
+                         the plugin that counts (tests/bench/count)
     build/linux-testhost the kernel's build folder
     build/bzImage        the kernel of test host and guests
 
@@ -26,6 +28,7 @@ from common import (REPO, StepError, build_dir, cache_dir, fresh_dir, load_confi
 from profiles import FIRMWARE, PROFILES
 
 FRAGMENT = os.path.join(REPO, 'tests', 'kernel', 'testhost.config')
+PLUGIN = os.path.join(REPO, 'tests', 'bench', 'count', 'plugin.c')
 SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
 # A vhost-user back end with postcopy, for the tests, beside QEMU itself
 SMALL = ['qemu-system-x86_64', 'contrib/vhost-user-blk/vhost-user-blk']
@@ -97,9 +100,9 @@ def link_firmware(folder):
             link(path, inside)
 
 
-def configure_qemu(config, tree, folder, env):
+def configure_qemu(config, tree, folder, env, more=()):
     """Run QEMU's configure if its options or the sources' key changed."""
-    options = PROFILES[config['profile']] + config['qemu_options']
+    options = PROFILES[config['profile']] + config['qemu_options'] + list(more)
     stamp = os.path.join(folder, 'userfault.stamp')
     state = json.dumps([options, config['sources']['qemu']['key'], tree,
                         config.get('meson')])
@@ -134,6 +137,35 @@ def build_qemu(targets):
         link('qemu-' + config['profile'], os.path.join(build_dir(), 'qemu-build'))
     report_warnings('qemu', 'qemu')
     say('QEMU: %d steps in %.0f s' % (steps, seconds))
+
+
+def build_count():
+    """QEMU once more, as plugins slow it down; most of it comes from ccache."""
+    deps.require(['build'])
+    need_space(build_dir(), 1.5, 'building QEMU')
+    tree, _, _ = integrate.integrate('qemu')
+    config = load_config()
+    env = environment(config)
+    folder = os.path.join(build_dir(), 'qemu-count')
+    with lock(folder):
+        progress.fresh_log('count')
+        configure_qemu(config, tree, folder, env, ['--enable-plugins'])
+        seconds, steps = progress.run_long(
+            ['ninja', '-C', folder, '-j', jobs(), SMALL[0]], 'QEMU with plugins',
+            'count', env=env)
+        link_firmware(folder)
+        build_plugin(tree, folder, env)
+    say('QEMU with plugins: %d steps in %.0f s' % (steps, seconds))
+
+
+def build_plugin(tree, folder, env):
+    flags = subprocess.run(['pkg-config', '--cflags', '--libs', 'glib-2.0'], env=env,
+                           stdout=subprocess.PIPE, universal_newlines=True, check=True)
+    part = os.path.join(folder, 'count.so.part')
+    run(['gcc', '-std=gnu11', '-O2', '-g', '-Wall', '-Wextra', '-Wno-unused-parameter',
+         '-Werror', '-fPIC', '-shared', '-I', os.path.join(tree, 'include/qemu'),
+         '-o', part, PLUGIN] + flags.stdout.split(), 'compiling the plugin', env=env)
+    os.replace(part, os.path.join(folder, 'count.so'))
 
 
 def fragment(version):
@@ -262,10 +294,13 @@ def prune_kernels(keep, count=10):
 
 
 def step(argv):
-    if not argv or argv[0] not in ('qemu', 'kernel'):
-        raise StepError('usage: build.py qemu [targets] | build.py kernel')
+    if not argv or argv[0] not in ('qemu', 'kernel', 'count'):
+        raise StepError('usage: build.py qemu [targets] | build.py kernel | '
+                        'build.py count')
     if argv[0] == 'qemu':
         build_qemu(argv[1:])
+    elif argv[0] == 'count':
+        build_count()
     else:
         build_kernel()
 

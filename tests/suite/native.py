@@ -18,7 +18,8 @@ UNIT_LIMIT, PYTHON_LIMIT, PACKAGES_LIMIT = 1200, 900, 7200
 TROUBLE = re.compile(r'ERROR|Bail out|SUMMARY: |runtime error|[Aa]ssert')
 # Folders with unittest modules.
 PYTHON_FOLDERS = ('tests/suite', 'tests/tooling', 'tests/guest', 'tests/demo',
-                  'tests/bench', 'tests/bench/native')
+                  'tests/bench', 'tests/bench/native',
+                  'tests/bench/count')
 
 
 def read_junit(path, stage):

@@ -1,0 +1,866 @@
+/*
+ * Count what a machine under TCG executes, by thread, function and lock
+ *
+ * A plugin for the emulator that the test host runs in.  It counts the
+ * instructions of the test host, not of the guests in it, and writes one set of
+ * figures for each window that a program inside asks for.
+ *
+ * Threads      one for each CPU of the test host; each has a Cpu of its own.  A
+ *              Task belongs to the CPU that runs it.
+ * Owns         a record for each address at which a block of code begins, for
+ *              each block, and for each thread seen in the window.
+ * Locks        table_lock: the tables of addresses and of threads.
+ * Failure      what cannot be read counts for the task 0.
+ *
+ * How a program inside talks to it: by an instruction that does nothing, a long
+ * nop with MAGIC as its displacement, with a command in rdi and arguments in rsi
+ * and rdx.  How the plugin learns of threads and locks: the program hooks
+ * functions of the kernel and of QEMU by their addresses (tests/bench/count/
+ * symbols.py).  An acquiring function takes the lock when it returns, so that
+ * waiting for it is no part of what runs under it; a releasing one releases it
+ * where it begins.  An unlock that the compiler made a store of zero, or an
+ * atomic subtraction, is recognised by its address.
+ *
+ * What is not exact: an instruction that faults lets the rest of its block count
+ * twice.  A string instruction counts once, however long it is.  Code that is
+ * mapped at several addresses, as a library is, goes by the one at which it was
+ * translated.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include <glib.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <qemu-plugin.h>
+
+QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
+
+#define MAX_CPUS        64
+#define MAGIC           0x74636b75u
+#define TASK_BYTES      0x1800          /* of task_struct that are looked at */
+#define DIRECT_MAP      0xffff888000000000ull   /* without KASLR */
+#define VMCB_EXIT_CODE  0x70
+#define EXIT_INTR       0x60
+#define EXIT_NMI        0x61
+#define CHUNK           1024
+#define CHUNKS          1024
+#define PENDING         8
+#define IRQ_DEPTH       8
+
+enum command {
+    COMMAND_HOOK = 1,           /* address, enum hook */
+    COMMAND_CALIBRATE,          /* id of the thread that calls */
+    COMMAND_START,
+    COMMAND_STOP,               /* number of the window */
+};
+
+/* Mirrored in symbols.py */
+enum hook {
+    HOOK_NONE,
+    HOOK_SWITCH,                /* (previous, next): the CPU changes threads */
+    HOOK_IRQ_ENTER,
+    HOOK_IRQ_EXIT,
+    HOOK_TIMER,                 /* the interrupt that begins is the timer's */
+    HOOK_RELEASE,
+    HOOK_VMEXIT,                /* what follows VMRUN; found by the plugin */
+    HOOK_ACQUIRE = 16,
+};
+
+/* Of an acquiring function: HOOK_ACQUIRE + type * 4 + condition */
+enum lock_type {
+    LOCK_SPIN,
+    LOCK_RW_READ,
+    LOCK_RW_WRITE,
+    LOCK_MUTEX,
+    LOCK_SEM_READ,
+    LOCK_SEM_WRITE,
+    LOCK_USER,
+};
+
+enum condition {
+    TAKEN_ALWAYS,
+    TAKEN_IF_ZERO,              /* the function returned 0 */
+    TAKEN_IF_NONZERO,
+};
+
+enum place {
+    PLACE_USER,
+    PLACE_KERNEL,
+    PLACE_GUEST,                /* in a guest of the test host */
+    PLACE_TIMER,                /* the timer's interrupt */
+    PLACE_IRQ,                  /* another interrupt */
+    PLACE_INTERRUPTED,          /* between a VM exit by an interrupt and VMRUN */
+    PLACES,
+};
+
+/* An address at which a block begins; @hook may come later than the block. */
+typedef struct Pc {
+    uint64_t address;
+    unsigned id;
+    unsigned hook;
+} Pc;
+
+typedef struct Block {
+    Pc *pc;
+    unsigned instructions;
+    bool begins_with_rep;
+    bool vmrun;                 /* the last one */
+    uint64_t rep_at_end;        /* address, or 0 */
+} Block;
+
+/* What a thread holds: the path from a node to the root, the last one first */
+typedef struct Held Held;
+struct Held {
+    Held *parent, *children, *sibling;
+    uint64_t lock;
+    uint64_t site;              /* where the acquiring function returned to */
+    unsigned type;
+    uint64_t instructions;
+    uint64_t times;             /* it was acquired */
+};
+
+typedef struct Count {
+    uint64_t instructions;
+    uint32_t executions;
+} Count;
+
+typedef struct Pending {
+    uint64_t lock, site;
+    unsigned hook;
+} Pending;
+
+typedef struct Atomic {
+    uint64_t line;
+    uint32_t pc;
+    uint32_t times;
+} Atomic;
+
+typedef struct Task {
+    uint64_t address;
+    uint32_t pid;
+    uint64_t place[PLACES];
+    uint64_t vm_exits, vm_exits_interrupted, switches;
+    bool interrupted;           /* see PLACE_INTERRUPTED */
+    Held root;
+    Held *held;
+    Pending pending[PENDING];
+    unsigned nr_pending;
+    Count *count[CHUNKS];
+    Atomic *atomics;
+    unsigned nr_atomics, atomics_size;  /* a power of two */
+} Task;
+
+typedef struct Cpu {
+    uint64_t task_address;
+    Task *task;                 /* of the window @window, or NULL */
+    unsigned window;
+    uint64_t rep;               /* Block.rep_at_end of the last block */
+    bool in_guest;
+    uint64_t vmcb;
+    bool timer_next;
+    bool timer;                 /* the outermost interrupt is the timer's */
+    unsigned irq_depth;
+    uint64_t irq_return[IRQ_DEPTH];
+    GByteArray *bytes;
+} __attribute__((aligned(64))) Cpu;
+
+static Cpu cpus[MAX_CPUS];
+static struct qemu_plugin_register *reg_rax, *reg_rdi, *reg_rsi, *reg_rdx,
+                                   *reg_rsp;
+static char *output;
+static volatile bool counting;
+static unsigned window;
+
+static GMutex table_lock;
+static GHashTable *pcs;                 /* address -> Pc */
+static GPtrArray *pc_list;
+static GHashTable *tasks;               /* address -> Task, of this window */
+static GPtrArray *task_list;            /* of this window, ended ones too */
+
+/* Offset of the id of a thread in task_struct */
+static uint8_t candidates[TASK_BYTES / 4];
+static unsigned calibrations;
+static unsigned pid_offset;
+
+/* ------------------------------------------------------------------------- */
+/* Reading the machine */
+
+static uint64_t read_register(Cpu *cpu, struct qemu_plugin_register *reg)
+{
+    uint64_t value = 0;
+
+    g_byte_array_set_size(cpu->bytes, 0);
+    if (qemu_plugin_read_register(reg, cpu->bytes) >= 8) {
+        memcpy(&value, cpu->bytes->data, 8);
+    }
+    return value;
+}
+
+static bool read_memory(Cpu *cpu, uint64_t address, void *to, size_t size)
+{
+    g_byte_array_set_size(cpu->bytes, size);
+    if (!qemu_plugin_read_memory_vaddr(address, cpu->bytes, size)) {
+        return false;
+    }
+    memcpy(to, cpu->bytes->data, size);
+    return true;
+}
+
+static uint64_t return_address(Cpu *cpu)
+{
+    uint64_t value = 0;
+
+    read_memory(cpu, read_register(cpu, reg_rsp), &value, 8);
+    return value;
+}
+
+/* ------------------------------------------------------------------------- */
+/* Addresses and threads */
+
+static Pc *find_pc(uint64_t address)
+{
+    Pc *pc;
+
+    g_mutex_lock(&table_lock);
+    pc = g_hash_table_lookup(pcs, &address);
+    if (!pc) {
+        pc = g_new0(Pc, 1);
+        pc->address = address;
+        pc->id = pc_list->len;
+        g_ptr_array_add(pc_list, pc);
+        g_hash_table_insert(pcs, &pc->address, pc);
+    }
+    g_mutex_unlock(&table_lock);
+    return pc;
+}
+
+static Task *new_task(uint64_t address, uint32_t pid)
+{
+    Task *task = g_new0(Task, 1);
+
+    task->address = address;
+    task->pid = pid;
+    task->held = &task->root;
+    return task;
+}
+
+/* The CPU's thread in this window */
+static Task *find_task(Cpu *cpu)
+{
+    uint32_t pid = 0;
+    Task *task;
+
+    if (cpu->task && cpu->window == window) {
+        return cpu->task;
+    }
+    if (cpu->task_address && pid_offset) {
+        read_memory(cpu, cpu->task_address + pid_offset, &pid, 4);
+    }
+    g_mutex_lock(&table_lock);
+    task = g_hash_table_lookup(tasks, &cpu->task_address);
+    if (!task || task->pid != pid) {
+        task = new_task(cpu->task_address, pid);
+        g_hash_table_replace(tasks, &task->address, task);
+        g_ptr_array_add(task_list, task);
+    }
+    g_mutex_unlock(&table_lock);
+    cpu->task = task;
+    cpu->window = window;
+    return task;
+}
+
+static void free_held(Held *held)
+{
+    while (held) {
+        Held *next = held->sibling;
+
+        free_held(held->children);
+        g_free(held);
+        held = next;
+    }
+}
+
+static void free_task(gpointer data)
+{
+    Task *task = data;
+
+    for (unsigned i = 0; i < CHUNKS; i++) {
+        g_free(task->count[i]);
+    }
+    free_held(task->root.children);
+    g_free(task->atomics);
+    g_free(task);
+}
+
+/* ------------------------------------------------------------------------- */
+/* Locks */
+
+static void acquire(Task *task, uint64_t lock, uint64_t site, unsigned type)
+{
+    Held *held;
+
+    for (held = task->held->children; held; held = held->sibling) {
+        if (held->lock == lock && held->site == site) {
+            break;
+        }
+    }
+    if (!held) {
+        held = g_new0(Held, 1);
+        held->lock = lock;
+        held->site = site;
+        held->type = type;
+        held->parent = task->held;
+        held->sibling = task->held->children;
+        task->held->children = held;
+    }
+    held->times++;
+    task->held = held;
+}
+
+static Held *find_held(Task *task, uint64_t lock)
+{
+    for (Held *held = task->held; held->parent; held = held->parent) {
+        if (held->lock == lock) {
+            return held;
+        }
+    }
+    return NULL;
+}
+
+/* Take again, over what @held stood on, what was taken after it. */
+static void rebuild(Task *task, Held *last, Held *held)
+{
+    if (last == held) {
+        task->held = held->parent;
+        return;
+    }
+    rebuild(task, last->parent, held);
+    acquire(task, last->lock, last->site, last->type);
+    task->held->times--;
+}
+
+static void release(Task *task, uint64_t lock)
+{
+    Held *held = find_held(task, lock);
+
+    if (held) {
+        rebuild(task, task->held, held);
+    }
+}
+
+/* A run queue's lock is taken by one thread and released by the next. */
+static void hand_over(Task *from, Task *to)
+{
+    for (Held *held = from->held; held->parent; held = from->held) {
+        if (held->type != LOCK_SPIN) {
+            return;
+        }
+        acquire(to, held->lock, held->site, held->type);
+        release(from, held->lock);
+    }
+}
+
+static void begin_acquire(Cpu *cpu, Task *task, unsigned hook)
+{
+    Pending *p;
+
+    if (task->nr_pending == PENDING) {
+        task->nr_pending = 0;           /* functions that never returned */
+    }
+    p = &task->pending[task->nr_pending++];
+    p->hook = hook;
+    p->lock = read_register(cpu, reg_rdi);
+    p->site = return_address(cpu);
+}
+
+static void end_acquire(Cpu *cpu, Task *task)
+{
+    Pending *p = &task->pending[--task->nr_pending];
+    unsigned condition = (p->hook - HOOK_ACQUIRE) % 4;
+    uint32_t result = condition == TAKEN_ALWAYS ? 0
+                                                : read_register(cpu, reg_rax);
+
+    if (condition == TAKEN_ALWAYS || (condition == TAKEN_IF_ZERO) == !result) {
+        acquire(task, p->lock, p->site, (p->hook - HOOK_ACQUIRE) / 4);
+    }
+}
+
+/* ------------------------------------------------------------------------- */
+/* What a program inside says */
+
+static void calibrate(Cpu *cpu, uint32_t pid)
+{
+    uint32_t words[TASK_BYTES / 4];
+    unsigned left = 0;
+
+    if (!cpu->task_address ||
+        !read_memory(cpu, cpu->task_address, words, sizeof(words))) {
+        return;
+    }
+    for (unsigned i = 0; i < TASK_BYTES / 4; i++) {
+        candidates[i] = (!calibrations || candidates[i]) && words[i] == pid;
+        if (candidates[i]) {
+            pid_offset = left ? pid_offset : i * 4;
+            left++;
+        }
+    }
+    calibrations++;
+    fprintf(stderr, "count: thread %" PRIu32 ": %u offsets left, %#x\n", pid,
+            left, pid_offset);
+}
+
+static void write_held(FILE *out, const Held *held, int parent, int *number)
+{
+    for (const Held *h = held->children; h; h = h->sibling) {
+        int mine = (*number)++;
+
+        fprintf(out, "lock %d %d %" PRIx64 " %" PRIx64 " %u %" PRIu64 " %"
+                PRIu64 "\n", mine, parent, h->lock, h->site, h->type,
+                h->instructions, h->times);
+        write_held(out, h, mine, number);
+    }
+}
+
+static void write_task(FILE *out, const Task *task)
+{
+    int number = 0;
+
+    fprintf(out, "task %" PRIx64 " %" PRIu32, task->address, task->pid);
+    for (unsigned i = 0; i < PLACES; i++) {
+        fprintf(out, " %" PRIu64, task->place[i]);
+    }
+    fprintf(out, " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", task->vm_exits,
+            task->vm_exits_interrupted, task->switches);
+    for (unsigned i = 0; i < pc_list->len && i / CHUNK < CHUNKS; i++) {
+        const Count *chunk = task->count[i / CHUNK];
+        const Pc *pc = pc_list->pdata[i];
+
+        if (chunk && chunk[i % CHUNK].executions) {
+            fprintf(out, "pc %" PRIx64 " %" PRIu64 " %u\n", pc->address,
+                    chunk[i % CHUNK].instructions, chunk[i % CHUNK].executions);
+        }
+    }
+    write_held(out, &task->root, -1, &number);
+    for (unsigned i = 0; i < task->atomics_size; i++) {
+        const Atomic *a = &task->atomics[i];
+
+        if (a->times) {
+            fprintf(out, "atomic %" PRIx64 " %" PRIx64 " %u\n", a->line << 6,
+                    ((Pc *)pc_list->pdata[a->pc])->address, a->times);
+        }
+    }
+}
+
+static void write_window(uint64_t number)
+{
+    char *path = g_strdup_printf("%s.%" PRIu64, output, number);
+    FILE *out = fopen(path, "w");
+
+    if (out) {
+        g_mutex_lock(&table_lock);
+        for (unsigned i = 0; i < task_list->len; i++) {
+            write_task(out, task_list->pdata[i]);
+        }
+        g_mutex_unlock(&table_lock);
+        fprintf(out, "end\n");
+        fclose(out);
+    } else {
+        fprintf(stderr, "count: cannot write %s\n", path);
+    }
+    g_free(path);
+}
+
+static void start(void)
+{
+    g_mutex_lock(&table_lock);
+    g_hash_table_remove_all(tasks);
+    g_ptr_array_set_size(task_list, 0);
+    window++;
+    g_mutex_unlock(&table_lock);
+    counting = true;
+}
+
+static void marked(unsigned index, void *opaque)
+{
+    Cpu *cpu = &cpus[index];
+    uint64_t first = read_register(cpu, reg_rsi);
+
+    switch (read_register(cpu, reg_rdi)) {
+    case COMMAND_HOOK:
+        find_pc(first)->hook = read_register(cpu, reg_rdx);
+        break;
+    case COMMAND_CALIBRATE:
+        calibrate(cpu, first);
+        break;
+    case COMMAND_START:
+        start();
+        break;
+    case COMMAND_STOP:
+        counting = false;
+        /* What others are in the middle of is not worth waiting for. */
+        g_usleep(10000);
+        write_window(first);
+        break;
+    }
+}
+
+/* ------------------------------------------------------------------------- */
+/* What runs */
+
+static enum place place_of(const Cpu *cpu, const Task *task, uint64_t address)
+{
+    if (cpu->in_guest) {
+        return PLACE_GUEST;
+    }
+    if (cpu->irq_depth) {
+        return cpu->timer ? PLACE_TIMER : PLACE_IRQ;
+    }
+    if (task->interrupted) {
+        return PLACE_INTERRUPTED;
+    }
+    return address >> 63 ? PLACE_KERNEL : PLACE_USER;
+}
+
+static void count(Task *task, const Pc *pc, unsigned instructions)
+{
+    Count **chunk = &task->count[pc->id / CHUNK % CHUNKS];
+
+    if (!*chunk) {
+        *chunk = g_new0(Count, CHUNK);
+    }
+    (*chunk)[pc->id % CHUNK].instructions += instructions;
+    (*chunk)[pc->id % CHUNK].executions++;
+    task->held->instructions += instructions;
+}
+
+static void switch_tasks(Cpu *cpu)
+{
+    Task *from = counting ? find_task(cpu) : NULL;
+
+    cpu->task_address = read_register(cpu, reg_rsi);
+    cpu->task = NULL;
+    if (from) {
+        Task *to = find_task(cpu);
+
+        from->switches++;
+        hand_over(from, to);
+    }
+}
+
+static void vm_exit(Cpu *cpu)
+{
+    uint64_t code = 0;
+
+    cpu->in_guest = false;
+    if (counting) {
+        Task *task = find_task(cpu);
+
+        read_memory(cpu, DIRECT_MAP + cpu->vmcb + VMCB_EXIT_CODE, &code, 8);
+        task->interrupted = code == EXIT_INTR || code == EXIT_NMI;
+        task->vm_exits++;
+        task->vm_exits_interrupted += task->interrupted;
+    }
+}
+
+static void irq_enter(Cpu *cpu)
+{
+    if (!cpu->irq_depth) {
+        cpu->timer = cpu->timer_next;
+    }
+    cpu->timer_next = false;
+    if (cpu->irq_depth < IRQ_DEPTH) {
+        cpu->irq_return[cpu->irq_depth++] = 0;
+    }
+}
+
+static void hooked(Cpu *cpu, unsigned hook)
+{
+    switch (hook) {
+    case HOOK_SWITCH:
+        switch_tasks(cpu);
+        return;
+    case HOOK_IRQ_ENTER:
+        irq_enter(cpu);
+        return;
+    case HOOK_IRQ_EXIT:
+        if (cpu->irq_depth) {
+            cpu->irq_return[cpu->irq_depth - 1] = return_address(cpu);
+        }
+        return;
+    case HOOK_TIMER:
+        cpu->timer_next = true;
+        return;
+    case HOOK_VMEXIT:
+        vm_exit(cpu);
+        return;
+    }
+    if (!counting || cpu->irq_depth) {
+        return;
+    }
+    if (hook == HOOK_RELEASE) {
+        release(find_task(cpu), read_register(cpu, reg_rdi));
+    } else {
+        begin_acquire(cpu, find_task(cpu), hook);
+    }
+}
+
+static void block_runs(unsigned index, void *opaque)
+{
+    const Block *block = opaque;
+    const Pc *pc = block->pc;
+    Cpu *cpu = &cpus[index];
+    unsigned instructions = block->instructions;
+    enum place place;
+    Task *task;
+
+    if (cpu->in_guest && pc->hook != HOOK_VMEXIT) {
+        if (counting) {
+            find_task(cpu)->place[PLACE_GUEST] += instructions;
+        }
+        return;
+    }
+    if (cpu->irq_depth && cpu->irq_return[cpu->irq_depth - 1] == pc->address) {
+        cpu->irq_depth--;
+    }
+    if (counting) {
+        task = find_task(cpu);
+        if (task->nr_pending && !cpu->irq_depth &&
+            task->pending[task->nr_pending - 1].site == pc->address) {
+            end_acquire(cpu, task);
+        }
+    }
+    if (pc->hook) {
+        hooked(cpu, pc->hook);
+    }
+    if (counting) {
+        task = find_task(cpu);
+        if (block->begins_with_rep && cpu->rep == pc->address) {
+            instructions--;             /* the same one goes on */
+        }
+        place = place_of(cpu, task, pc->address);
+        task->place[place] += instructions;
+        if (place == PLACE_USER || place == PLACE_KERNEL) {
+            count(task, pc, instructions);
+        }
+        if (block->vmrun) {
+            task->interrupted = false;
+        }
+    }
+    cpu->rep = block->rep_at_end;
+}
+
+static void vmrun(unsigned index, void *opaque)
+{
+    cpus[index].vmcb = read_register(&cpus[index], reg_rax);
+    cpus[index].in_guest = true;
+}
+
+static Atomic *find_atomic(Task *task, uint64_t line, unsigned pc)
+{
+    unsigned mask = task->atomics_size - 1;
+    unsigned i = ((line * 0x9e3779b97f4a7c15ull) >> 32 ^ pc * 2654435761u) & mask;
+
+    while (task->atomics[i].times &&
+           (task->atomics[i].line != line || task->atomics[i].pc != pc)) {
+        i = (i + 1) & mask;
+    }
+    return &task->atomics[i];
+}
+
+static void grow_atomics(Task *task)
+{
+    Atomic *old = task->atomics;
+    unsigned size = task->atomics_size;
+
+    task->atomics_size = size ? size * 2 : 1024;
+    task->atomics = g_new0(Atomic, task->atomics_size);
+    for (unsigned i = 0; i < size; i++) {
+        if (old[i].times) {
+            *find_atomic(task, old[i].line, old[i].pc) = old[i];
+        }
+    }
+    g_free(old);
+}
+
+static void count_atomic(Task *task, uint64_t line, unsigned pc)
+{
+    Atomic *a;
+
+    if (task->nr_atomics * 2 >= task->atomics_size) {
+        grow_atomics(task);
+    }
+    a = find_atomic(task, line, pc);
+    if (!a->times++) {
+        a->line = line;
+        a->pc = pc;
+        task->nr_atomics++;
+    }
+}
+
+static void atomic_runs(unsigned index, qemu_plugin_meminfo_t info,
+                        uint64_t address, void *opaque)
+{
+    const Pc *pc = opaque;
+    Cpu *cpu = &cpus[index];
+    Task *task;
+    Held *held;
+
+    if (!counting || cpu->in_guest || cpu->irq_depth) {
+        return;
+    }
+    task = find_task(cpu);
+    if (task->interrupted) {
+        return;
+    }
+    count_atomic(task, address >> 6, pc->id);
+    held = find_held(task, address);
+    if (held && held->type == LOCK_RW_READ) {
+        release(task, address);
+    }
+}
+
+static void zero_stored(unsigned index, qemu_plugin_meminfo_t info,
+                        uint64_t address, void *opaque)
+{
+    Cpu *cpu = &cpus[index];
+    Held *held;
+    Task *task;
+
+    if (!counting || cpu->in_guest || cpu->irq_depth) {
+        return;
+    }
+    task = find_task(cpu);
+    held = find_held(task, address);
+    if (held && (held->type == LOCK_SPIN || held->type == LOCK_RW_WRITE)) {
+        release(task, address);
+    }
+}
+
+/* ------------------------------------------------------------------------- */
+/* What is translated */
+
+typedef struct Decoded {
+    bool lock, rep, zero_byte;  /* "movb $0, memory" */
+    bool vmrun;
+    bool mark;
+} Decoded;
+
+static bool is_prefix(uint8_t byte)
+{
+    return byte == 0x66 || byte == 0x67 || byte == 0x2e || byte == 0x3e ||
+           byte == 0x26 || byte == 0x36 || byte == 0x64 || byte == 0x65 ||
+           byte == 0xf0 || byte == 0xf2 || byte == 0xf3;
+}
+
+static Decoded decode(const uint8_t *code, size_t size)
+{
+    static const uint8_t mark[] = {
+        0x0f, 0x1f, 0x80, MAGIC & 0xff, MAGIC >> 8 & 0xff, MAGIC >> 16 & 0xff,
+        MAGIC >> 24
+    };
+    Decoded d = { 0 };
+    bool repeated = false;
+    size_t i = 0;
+
+    for (; i < size && is_prefix(code[i]); i++) {
+        d.lock |= code[i] == 0xf0;
+        repeated |= code[i] == 0xf2 || code[i] == 0xf3;
+    }
+    if (i < size && (code[i] & 0xf0) == 0x40) {
+        i++;                            /* REX */
+    }
+    if (i + 1 >= size) {
+        d.rep = repeated && i < size && ((code[i] >= 0xa4 && code[i] <= 0xa7) ||
+                                         (code[i] >= 0xaa && code[i] <= 0xaf));
+        return d;
+    }
+    d.lock |= (code[i] == 0x86 || code[i] == 0x87) && code[i + 1] < 0xc0;
+    d.zero_byte = code[i] == 0xc6 && code[i + 1] < 0xc0 &&
+                  !(code[i + 1] & 0x38) && !code[size - 1];
+    d.vmrun = size - i == 3 && !memcmp(code + i, "\x0f\x01\xd8", 3);
+    d.mark = size == sizeof(mark) && !memcmp(code, mark, size);
+    return d;
+}
+
+static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
+{
+    Block *block = g_new0(Block, 1);
+
+    block->pc = find_pc(qemu_plugin_tb_vaddr(tb));
+    block->instructions = qemu_plugin_tb_n_insns(tb);
+    for (unsigned i = 0; i < block->instructions; i++) {
+        struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
+        uint64_t address = qemu_plugin_insn_vaddr(insn);
+        uint8_t code[16];
+        size_t size = qemu_plugin_insn_data(insn, code, sizeof(code));
+        Decoded d = decode(code, size);
+
+        block->begins_with_rep |= d.rep && !i;
+        block->rep_at_end = d.rep ? address : 0;
+        if (d.lock) {
+            qemu_plugin_register_vcpu_mem_cb(insn, atomic_runs,
+                                             QEMU_PLUGIN_CB_NO_REGS,
+                                             QEMU_PLUGIN_MEM_W, block->pc);
+        }
+        if (d.zero_byte && address >> 63) {
+            qemu_plugin_register_vcpu_mem_cb(insn, zero_stored,
+                                             QEMU_PLUGIN_CB_NO_REGS,
+                                             QEMU_PLUGIN_MEM_W, NULL);
+        }
+        if (d.vmrun) {
+            block->vmrun = true;
+            find_pc(address + size)->hook = HOOK_VMEXIT;
+            qemu_plugin_register_vcpu_insn_exec_cb(insn, vmrun,
+                                                   QEMU_PLUGIN_CB_R_REGS, NULL);
+        }
+        if (d.mark) {
+            qemu_plugin_register_vcpu_insn_exec_cb(insn, marked,
+                                                   QEMU_PLUGIN_CB_R_REGS, NULL);
+        }
+    }
+    qemu_plugin_register_vcpu_tb_exec_cb(tb, block_runs, QEMU_PLUGIN_CB_R_REGS,
+                                         block);
+}
+
+static void cpu_begins(qemu_plugin_id_t id, unsigned index)
+{
+    GArray *registers = qemu_plugin_get_registers();
+
+    g_assert(index < MAX_CPUS);
+    cpus[index].bytes = g_byte_array_new();
+    for (unsigned i = 0; i < registers->len; i++) {
+        qemu_plugin_reg_descriptor *r =
+            &g_array_index(registers, qemu_plugin_reg_descriptor, i);
+
+        reg_rax = strcmp(r->name, "rax") ? reg_rax : r->handle;
+        reg_rdi = strcmp(r->name, "rdi") ? reg_rdi : r->handle;
+        reg_rsi = strcmp(r->name, "rsi") ? reg_rsi : r->handle;
+        reg_rdx = strcmp(r->name, "rdx") ? reg_rdx : r->handle;
+        reg_rsp = strcmp(r->name, "rsp") ? reg_rsp : r->handle;
+    }
+    g_array_free(registers, TRUE);
+}
+
+QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id,
+                                           const qemu_info_t *info, int argc,
+                                           char **argv)
+{
+    if (argc != 1 || !g_str_has_prefix(argv[0], "out=") ||
+        strcmp(info->target_name, "x86_64")) {
+        fprintf(stderr, "count: for x86_64, with out=FILE\n");
+        return -1;
+    }
+    output = g_strdup(argv[0] + strlen("out="));
+    pcs = g_hash_table_new(g_int64_hash, g_int64_equal);
+    pc_list = g_ptr_array_new();
+    find_pc(0);
+    tasks = g_hash_table_new(g_int64_hash, g_int64_equal);
+    task_list = g_ptr_array_new_with_free_func(free_task);
+    qemu_plugin_register_vcpu_init_cb(id, cpu_begins);
+    qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
+    return 0;
+}
