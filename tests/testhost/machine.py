@@ -210,5 +210,6 @@ class Machine:
             self.drain()
             self.log.close()
         self.console.poll()
+        self.console.end()
         self.selector.close()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -7,11 +7,46 @@ CRASH = re.compile(
     r'Kernel panic|BUG: |kernel BUG at|Oops: |WARNING: |general protection fault'
     r'|rcu: INFO: .*(stall|detected)|INFO: task .* blocked for more than'
     r'|soft lockup|hard LOCKUP|refcount_t: |list_(add|del) corruption'
-    r'|possible (recursive|circular) locking|inconsistent lock state'
-    r'|UBSAN: |KASAN: |Unable to mount root|VFS: Cannot open root')
+    r'|UBSAN: |KASAN: |KCSAN: .* race|Unable to mount root|VFS: Cannot open root'
+    # Lock order, and what may be done where; nearly all begin with WARNING: or
+    # BUG: as well.
+    r'|possible (recursive|circular) locking|possible irq lock inversion'
+    r'|possible deadlock|-unsafe lock order detected|inconsistent lock state'
+    r'|bad (un)?lock (balance|contention)|Nested lock was not taken'
+    r'|held lock freed|lock held when returning to user space'
+    r'|suspicious RCU usage|Invalid wait context|scheduling while atomic'
+    r'|sleeping function called from invalid context'
+    r'|Voluntary context switch within RCU|DEBUG_LOCKS_WARN_ON'
+    # From here on no lock is looked at any more.
+    r'|trying to register non-static key|lockdep is turned off'
+    r'|turning off the locking correctness validator')
 # After one of these nothing more comes.
 FATAL = re.compile(r'Kernel panic|Unable to mount root')
 TAIL = 15
+
+# A report of KCSAN: a title, then what each of the two did, with frames.
+RACE = re.compile(r'BUG: KCSAN: ([\w-]+) in (\S+)(?: / (\S+))?')
+RACE_ENDS = re.compile(r'={20,}')
+FRAME = re.compile(r'^(?:\[ *[\d.]+\] )? ([\w.]+)\+0x[0-9a-f]+/0x[0-9a-f]+')
+RACE_LINES = 120
+# Functions of the project's part of the kernel; one in any frame of a report,
+# and nothing is left out.
+OURS = re.compile(r'userfault|kvm_gmem_(adopt|rebind)')
+# Races of Linux 6.12 as it is: the functions of a title, in any order, and why
+# such a report says nothing about the project.
+KNOWN_RACES = {}
+
+
+def is_known_race(lines):
+    """Is the report @lines of KCSAN one about stock Linux, which is known?"""
+    found = RACE.search(lines[0])
+    if not found or found.group(1) != 'data-race':
+        return False
+    names = frozenset(it.split('.')[0] for it in found.groups()[1:] if it)
+    frames = [match.group(1) for match in map(FRAME.match, lines) if match]
+    if not frames or any(map(OURS.search, [*names, *frames])):
+        return False
+    return names in KNOWN_RACES
 
 
 class Console:
@@ -22,6 +57,8 @@ class Console:
         self.position = 0
         self.rest = ''
         self.crashes = []
+        self.race = []           # lines of a report of KCSAN that has begun
+        self.known_races = 0
         self.fatal = False
 
     def poll(self):
@@ -37,11 +74,33 @@ class Console:
         lines = (self.rest + data.decode(errors='replace')).split('\n')
         self.rest = lines.pop()
         for line in lines:
-            if CRASH.search(line):
-                self.crashes.append(line.strip())
-            if FATAL.search(line):
-                self.fatal = True
+            self.line(line.rstrip())
         return len(self.crashes) > before
+
+    def line(self, line):
+        """Judge one line; those of a race are judged together."""
+        if RACE.search(line):
+            self.end()
+            self.race = [line]
+            return
+        if self.race:
+            self.race.append(line)
+            if RACE_ENDS.search(line) or len(self.race) > RACE_LINES:
+                self.end()
+        if CRASH.search(line):
+            self.crashes.append(line.strip())
+        if FATAL.search(line):
+            self.fatal = True
+
+    def end(self):
+        """Judge a race that has begun; nothing more comes of it."""
+        lines, self.race = self.race, []
+        if not lines:
+            return
+        if is_known_race(lines) and RACE_ENDS.search(lines[-1]):
+            self.known_races += 1
+        else:
+            self.crashes.append(lines[0].strip())
 
     def tail(self, count=TAIL):
         """Last lines of the console."""

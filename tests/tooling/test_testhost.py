@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import unittest
+from unittest import mock
 
 import support
 import machine
@@ -18,7 +19,41 @@ CRASHES = '''[    1.0] Kernel panic - not syncing: Attempted to kill init!
 [    1.0] rcu: INFO: rcu_sched detected stalls on CPUs/tasks:
 [    1.0] rcu: INFO: rcu_preempt self-detected stall on CPU
 [    1.0] INFO: task qemu:123 blocked for more than 240 seconds.
-[    1.0] watchdog: BUG: soft lockup - CPU#0 stuck for 26s!'''
+[    1.0] watchdog: BUG: soft lockup - CPU#0 stuck for 26s!
+[    1.0] WARNING: possible recursive locking detected
+[    1.0] WARNING: possible irq lock inversion dependency detected
+[    1.0] WARNING: inconsistent lock state
+[    1.0] WARNING: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected
+[    1.0] WARNING: bad unlock balance detected!
+[    1.0] WARNING: suspicious RCU usage
+[    1.0] WARNING: lock held when returning to user space!
+[    1.0] [ BUG: Invalid wait context ]
+[    1.0] BUG: sleeping function called from invalid context at mm/gup.c:1
+[    1.0] BUG: scheduling while atomic: qemu/1/0x00000002
+[    1.0] BUG: using smp_processor_id() in preemptible [00000000] code: qemu/1
+[    1.0] BUG: spinlock bad magic on CPU#0, qemu/1
+[    1.0] INFO: trying to register non-static key.
+[    1.0] INFO: lockdep is turned off.
+[    1.0] turning off the locking correctness validator.
+[    1.0] BUG: MAX_LOCKDEP_CHAINS too low!
+[    1.0] BUG: KASAN: slab-out-of-bounds in f+0x1/0x2
+[    1.0] UBSAN: array-index-out-of-bounds in virt/kvm/f.c:1:2
+[    1.0] BUG: KCSAN: assert: race in f+0x1/0x2'''
+# What KCSAN writes about a race; the frames are from the tops downward.
+RACE = '''[    1.0] ==================================================================
+[    1.0] BUG: KCSAN: data-race in {first} / {second}
+
+[    1.0] write to 0xffff888000000000 of 8 bytes by task 7 on cpu 1:
+[    1.0]  {first}+0x12/0x34
+[    1.0]  {caller}+0x56/0x78
+
+[    1.0] read to 0xffff888000000000 of 8 bytes by task 8 on cpu 0:
+[    1.0]  {second}+0x9a/0xbc
+
+[    1.0] Reported by Kernel Concurrency Sanitizer on:
+[    1.0] CPU: 0 UID: 0 PID: 8 Comm: qemu Not tainted
+[    1.0] ==================================================================
+'''
 ORDINARY = '''[    1.0] kvm: SMP vm created on host with unstable TSC
 [    1.0] kvm [100]: vcpu0, guest rIP: 0x1 Unhandled WRMSR(0xc0010007) = 0x0
 [    1.0] kvm: vcpu 8: requested 16, recommended cpus (4)
@@ -42,6 +77,54 @@ class Console(support.Case):
 
     def test_ordinary_lines_are_not_crashes(self):
         self.assertEqual(self.found(ORDINARY + '\n').crashes, [])
+
+    def race(self, **names):
+        """What becomes of a race, with f and g known in stock Linux."""
+        text = RACE.format(**dict({'first': 'f', 'second': 'g', 'caller': 'h'},
+                                  **names))
+        with mock.patch.dict(watch.KNOWN_RACES, {frozenset('fg'): 'why'}):
+            console = self.found(text)
+            console.end()
+        return len(console.crashes), console.known_races
+
+    def test_known_race_of_stock_linux_is_left_out(self):
+        self.assertEqual(self.race(), (0, 1))
+        self.assertEqual(self.race(first='g.isra.0', second='f'), (0, 1))
+
+    def test_other_race_is_a_crash(self):
+        self.assertEqual(self.race(second='other'), (1, 0))
+        self.assertEqual(self.race(first='g'), (1, 0))
+
+    def test_race_with_a_frame_of_the_project_is_never_left_out(self):
+        self.assertEqual(self.race(caller='kvm_mmu_userfault_zap'), (1, 0))
+        self.assertEqual(self.race(caller='kvm_gmem_rebind'), (1, 0))
+
+    def test_crash_within_a_known_race_is_seen(self):
+        text = RACE.replace('[    1.0] CPU: 0', '[    1.0] BUG: KASAN: x\n')
+        with mock.patch.dict(watch.KNOWN_RACES, {frozenset('fg'): 'why'}):
+            console = self.found(text.format(first='f', second='g', caller='h'))
+        self.assertEqual(console.crashes, ['[    1.0] BUG: KASAN: x'])
+
+    def test_known_race_that_is_cut_off_is_a_crash(self):
+        text = RACE.format(first='f', second='g', caller='h')
+        with mock.patch.dict(watch.KNOWN_RACES, {frozenset('fg'): 'why'}):
+            console = self.found(text[:text.index('[    1.0] Reported')])
+            self.assertEqual(console.crashes, [])
+            console.end()
+        self.assertEqual(len(console.crashes), 1)
+
+    def test_functions_that_the_project_changes_are_not_among_the_known(self):
+        """What is inlined there has no frame of its own."""
+        changed = ''
+        for folder, _, names in os.walk(os.path.join(support.REPO, 'tests/kernel/linux')):
+            for name in names:
+                if name.endswith(('.cocci', '.c', '.h')):
+                    with open(os.path.join(folder, name)) as stream:
+                        changed += stream.read()
+        for names, reason in watch.KNOWN_RACES.items():
+            self.assertTrue(reason)
+            for name in names:
+                self.assertNotRegex(changed, r'\b%s\b' % name)
 
     def test_only_a_panic_is_final(self):
         lines = CRASHES.splitlines()
