@@ -15,6 +15,7 @@ sys.dont_write_bytecode = True
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / 'guest')]
 
+import host                                                 # noqa: E402
 import native                                               # noqa: E402
 import process                                              # noqa: E402
 import qtests                                               # noqa: E402
@@ -213,7 +214,7 @@ class Boots(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             results = Path(folder)
 
-            class Fake(runner.Host):
+            class Fake(host.Host):
                 def command(self, names):
                     told.append(json.loads((results / 'done.json').read_text()))
                     return ['/bin/sh', '-c', scripts.pop(0)]
