@@ -24,14 +24,15 @@ CRASH = re.compile(
 FATAL = re.compile(r'Kernel panic|Unable to mount root')
 TAIL = 15
 
-# A report of KCSAN: a title, then what each of the two did, with frames.
-RACE = re.compile(r'BUG: KCSAN: ([\w-]+) in (\S+)(?: / (\S+))?')
+# A report of KCSAN: a title, then what each of the two did, with frames.  One of
+# "unknown origin" names one function, with an offset.
+RACE = re.compile(r'BUG: KCSAN: data-race in ([\w.]+)\S*(?: / ([\w.]+))?')
 RACE_ENDS = re.compile(r'={20,}')
-FRAME = re.compile(r'^(?:\[ *[\d.]+\] )? ([\w.]+)\+0x[0-9a-f]+/0x[0-9a-f]+')
 RACE_LINES = 120
-# Functions of the project's part of the kernel; one in any frame of a report,
-# and nothing is left out.
+# Functions of the project's part of the kernel; one in any line of a report but
+# that with the name of the process, and nothing is left out.
 OURS = re.compile(r'userfault|kvm_gmem_(adopt|rebind)')
+PROCESS = re.compile(r'CPU: \d+ .*Comm: ')
 # Races of Linux 6.12 as it is: the functions of a title, in any order, and why
 # such a report says nothing about the project.
 KNOWN_RACES = {}
@@ -39,14 +40,10 @@ KNOWN_RACES = {}
 
 def is_known_race(lines):
     """Is the report @lines of KCSAN one about stock Linux, which is known?"""
-    found = RACE.search(lines[0])
-    if not found or found.group(1) != 'data-race':
+    if any(OURS.search(line) for line in lines if not PROCESS.search(line)):
         return False
-    names = frozenset(it.split('.')[0] for it in found.groups()[1:] if it)
-    frames = [match.group(1) for match in map(FRAME.match, lines) if match]
-    if not frames or any(map(OURS.search, [*names, *frames])):
-        return False
-    return names in KNOWN_RACES
+    names = (name.split('.')[0] for name in RACE.search(lines[0]).groups() if name)
+    return RACE_ENDS.search(lines[-1]) and frozenset(names) in KNOWN_RACES
 
 
 class Console:
@@ -97,7 +94,7 @@ class Console:
         lines, self.race = self.race, []
         if not lines:
             return
-        if is_known_race(lines) and RACE_ENDS.search(lines[-1]):
+        if is_known_race(lines):
             self.known_races += 1
         else:
             self.crashes.append(lines[0].strip())

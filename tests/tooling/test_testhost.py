@@ -99,6 +99,26 @@ class Console(support.Case):
         self.assertEqual(self.race(caller='kvm_mmu_userfault_zap'), (1, 0))
         self.assertEqual(self.race(caller='kvm_gmem_rebind'), (1, 0))
 
+    def test_frame_of_an_access_that_was_put_off_counts(self):
+        self.assertEqual(self.race(caller='h+0x1/0x2\n  +-> reordered to: '
+                                   'kvm_userfault_test_page'), (1, 0))
+
+    def test_name_of_the_process_does_not_count(self):
+        text = RACE.format(first='f', second='g', caller='h').replace(
+            'Comm: qemu', 'Comm: userfault-test')
+        with mock.patch.dict(watch.KNOWN_RACES, {frozenset('fg'): 'why'}):
+            self.assertEqual(self.found(text).crashes, [])
+
+    def test_race_of_unknown_origin(self):
+        text = ('BUG: KCSAN: data-race in %s+0x12/0x34\n\n'
+                'race at unknown origin, with read to 0xff of 8 bytes by task 7 on '
+                'cpu 1:\n %s+0x12/0x34\n' + '=' * 66 + '\n')
+        with mock.patch.dict(watch.KNOWN_RACES, {frozenset('f'): 'why'}):
+            self.assertEqual(self.found(text % ('f', 'f')).crashes, [])
+            self.assertEqual(len(self.found(text % ('g', 'g')).crashes), 1)
+            self.assertEqual(len(self.found(
+                text % (('kvm_userfault_test_page',) * 2)).crashes), 1)
+
     def test_crash_within_a_known_race_is_seen(self):
         text = RACE.replace('[    1.0] CPU: 0', '[    1.0] BUG: KASAN: x\n')
         with mock.patch.dict(watch.KNOWN_RACES, {frozenset('fg'): 'why'}):
@@ -116,7 +136,8 @@ class Console(support.Case):
     def test_functions_that_the_project_changes_are_not_among_the_known(self):
         """What is inlined there has no frame of its own."""
         changed = ''
-        for folder, _, names in os.walk(os.path.join(support.REPO, 'tests/kernel/linux')):
+        top = os.path.join(support.REPO, 'tests/kernel/linux')
+        for folder, _, names in os.walk(top):
             for name in names:
                 if name.endswith(('.cocci', '.c', '.h')):
                     with open(os.path.join(folder, name)) as stream:
