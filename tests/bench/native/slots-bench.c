@@ -52,17 +52,22 @@ static char block[1];           /* stands for the RAMBlock */
 static void add(Slots *s, unsigned as, unsigned index, uint64_t gpa,
                 uint64_t offset, uint64_t size)
 {
-    UserfaultView *view = userfault_view_new(as << 16 | index, gpa, size, block,
-                                             offset, NULL, PAGE);
     UserfaultMap *old = s->map;
+    UserfaultView *like = userfault_map_find_like(old, block, offset, size);
+    UserfaultView *view =
+        like ? userfault_view_share(like, as << 16 | index, gpa)
+             : userfault_view_new(as << 16 | index, gpa, size, block, offset,
+                                  NULL, PAGE);
 
     g_assert_nonnull(view);
     g_assert_cmpuint(s->nr, <, MAX_VIEWS);
     s->view[s->nr++] = view;
     s->map = userfault_map_add(old, view);
     g_free(old);
-    userfault_view_load(view, s->present, s->bytes);
-    s->bitmap_bytes += view->bitmap_bytes;
+    if (!like) {
+        userfault_view_load(view, s->present, s->bytes);
+        s->bitmap_bytes += view->bitmap_bytes;
+    }
 }
 
 static void enable(Slots *s)
