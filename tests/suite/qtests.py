@@ -54,15 +54,18 @@ class Traces:
         return ''
 
 
-def judge(done, case):
-    """(outcome, reason) of a finished process that ran @case."""
+def judge(done, case, status=None):
+    """
+    (outcome, reason) of a finished process that ran @case.  @status: what it
+    may have ended with if it ran others, too
+    """
     for line in done.lines:
         found = RESULT.match(line)
         if not found or found.group(2) != case:
             continue
         if found.group(3) is not None:
             return 'skip', found.group(3)
-        if found.group(1) == 'ok' and done.status == 0:
+        if found.group(1) == 'ok' and done.status in (0, status):
             return 'pass', ''
         break
     return 'fail', f'{done.how_it_ended()}: {done.last(*TROUBLE)}'
@@ -114,6 +117,20 @@ class Program:
         if outcome == 'fail':
             reason = f'{one_line(reason)[:300]} (log: {log.name})'
         return outcome, reason
+
+
+    def run_together(self, cases):
+        """
+        {case: (outcome, reason)} of cases that need each other: one leaves
+        behind what the next begins with.
+        """
+        log = self.results / f'{self.path.name}.log'
+        chosen = [word for case in cases for word in ('-p', case)]
+        done = process.run([self.path, *self.arguments, '--tap', '-k', *chosen],
+                           self.limit, log, env=self.env, cwd=self.cwd)
+        # What it ends with when it has run all, and some have failed
+        failed = 1 if any(line.startswith('not ok') for line in done.lines) else 0
+        return {case: judge(done, case, failed) for case in cases}
 
 
 def short_name(case):

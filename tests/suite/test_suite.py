@@ -128,6 +128,26 @@ class Cases(unittest.TestCase):
                              (None, f'# {CASE}'), (0, '1..0')):
             self.assertEqual(self.judge(status, line)[0], 'fail', line)
 
+    def together(self, script, *cases):
+        """What comes of a program that is @script"""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / 'program'
+            path.write_text(f'#!/bin/sh\n{script}\n')
+            path.chmod(0o755)
+            program = qtests.Program(path, folder, limit=20)
+            return [outcome for outcome, _ in
+                    program.run_together(cases).values()]
+
+    def test_cases_together_are_told_apart(self):
+        self.assertEqual(self.together(
+            'echo ok 1 /a; echo not ok 2 /b; echo ok 3 /c; exit 1',
+            '/a', '/b', '/c', '/d'), ['pass', 'fail', 'pass', 'fail'])
+
+    def test_program_that_dies_after_its_cases_is_red(self):
+        for end in ('exit 1', 'kill -ABRT $$'):
+            self.assertEqual(self.together(f'echo ok 1 /a; {end}', '/a'),
+                             ['fail'])
+
     def test_skip_keeps_its_reason(self):
         self.assertEqual(self.judge(0, f'ok 1 {CASE} # SKIP no machine'),
                          ('skip', 'no machine'))
