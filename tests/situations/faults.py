@@ -137,8 +137,10 @@ def keeps_bitmaps(s):
 def stays_registered(s):
     """It is when userfaultfd is closed, which must not be left out."""
     board = start(s)
+    s.into_postcopy(small_migration(postcopy_bandwidth=8 * MIB))
+    # Not that of the test whether the host has userfaultfd.
     order(board, 'unregister', errno.ENOMEM)
-    s.whole(small_migration(postcopy_bandwidth=8 * MIB))
+    s.conclude()
     reached(board.failed('unregister'), 'all were unregistered')
     files = Path(f'/proc/{s.destination.process.pid}/fd')
     names = [os.readlink(entry) for entry in files.iterdir()]
