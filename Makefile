@@ -32,9 +32,10 @@ configured:
 qemu: configured
 	@$(STEP)/build.py qemu
 
-## kernel: build the kernel of the test host
+## kernel: build the kernel of the test host (VARIANT=lockdep|kasan|kcsan: one that
+##         looks for errors of its own)
 kernel: configured
-	@$(STEP)/build.py kernel
+	@$(STEP)/build.py kernel $(VARIANT)
 
 # One after the other: both use all CPUs.
 testhost: configured

@@ -1,13 +1,17 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Build what runs: build.py qemu [ninja targets] | build.py kernel | build.py count
+"""Build what runs: build.py qemu [ninja targets] | build.py kernel [VARIANT]
+                 | build.py sanitized [ninja targets] | build.py count
 
     build/qemu-PROFILE   QEMU's build folder; build/qemu-build points to the
                          configured profile's
+    build/qemu-sanitized the same with sanitizers, beside that
     build/qemu-count     an emulator for the test host that loads plugins, and
                          the plugin that counts (tests/bench/count)
     build/linux-testhost the kernel's build folder
     build/bzImage        the kernel of test host and guests
+    build/bzImage-VARIANT  one that looks for errors of its own, for the test
+                         host alone: tests/kernel/debug/VARIANT.config
 
 Packages are checked first, always, also when everything else comes from the
 cache.  Logs: build/logs/.
@@ -29,7 +33,12 @@ from profiles import FIRMWARE, PROFILES
 
 FRAGMENT = os.path.join(REPO, 'tests', 'kernel', 'testhost.config')
 PLUGIN = os.path.join(REPO, 'tests', 'bench', 'count', 'plugin.c')
+DEBUG = os.path.join(REPO, 'tests', 'kernel', 'debug')
+# What becomes arch/x86/kvm/*.o and, made from there, kvm.o
+KVM_FOLDERS = ('arch/x86/kvm', 'virt/kvm')
 SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
+# Groups of packages that profiles need beyond the common one
+PACKAGES = {'server': ['server'], 'sanitized': ['fuzz']}
 # A vhost-user back end with postcopy, for the tests, beside QEMU itself
 SMALL = ['qemu-system-x86_64', 'contrib/vhost-user-blk/vhost-user-blk']
 
@@ -100,7 +109,7 @@ def link_firmware(folder):
             link(path, inside)
 
 
-def configure_qemu(config, tree, folder, env, more=()):
+def configure_qemu(config, tree, folder, env, log, more=()):
     """Run QEMU's configure if its options or the sources' key changed."""
     options = PROFILES[config['profile']] + config['qemu_options'] + list(more)
     stamp = os.path.join(folder, 'userfault.stamp')
@@ -114,28 +123,33 @@ def configure_qemu(config, tree, folder, env, more=()):
     os.makedirs(folder)
     seconds, _ = progress.run_long(
         [os.path.join(tree, 'configure'), '--python=/usr/bin/python3'] + options,
-        "QEMU's configure", 'qemu', cwd=folder, env=env)
+        "QEMU's configure", log, cwd=folder, env=env)
     write(stamp, state)
     say("QEMU's configure (%s): %.0f s" % (config['profile'], seconds))
 
 
-def build_qemu(targets):
+def build_qemu(targets, profile=None):
+    """Build @targets of the configured profile, or of @profile beside it."""
     config = load_config()
-    deps.require(['build'] + (['server'] if config['profile'] == 'server' else []))
+    name = profile or config['profile']
+    deps.require(['build'] + PACKAGES.get(name, []))
     need_space(build_dir(), 1.5, 'building QEMU')
     tree, _, _ = integrate.integrate('qemu')
-    env = environment(load_config())
-    folder = os.path.join(build_dir(), 'qemu-' + config['profile'])
+    config = dict(load_config(), profile=name)
+    env = environment(config)
+    folder = os.path.join(build_dir(), 'qemu-' + name)
+    log = 'qemu' + ('-' + profile if profile else '')
     with lock(folder):
-        progress.fresh_log('qemu')
-        configure_qemu(load_config(), tree, folder, env)
+        progress.fresh_log(log)
+        configure_qemu(config, tree, folder, env, log)
         if not targets:
-            targets = SMALL if config['profile'] == 'small' else ['all']
+            targets = ['all'] if name == 'server' else SMALL
         seconds, steps = progress.run_long(
-            ['ninja', '-C', folder, '-j', jobs()] + targets, 'QEMU', 'qemu', env=env)
+            ['ninja', '-C', folder, '-j', jobs()] + targets, 'QEMU', log, env=env)
         link_firmware(folder)
-        link('qemu-' + config['profile'], os.path.join(build_dir(), 'qemu-build'))
-    report_warnings('qemu', 'qemu')
+        if not profile:
+            link('qemu-' + name, os.path.join(build_dir(), 'qemu-build'))
+    report_warnings('qemu', log)
     say('QEMU: %d steps in %.0f s' % (steps, seconds))
 
 
@@ -149,7 +163,7 @@ def build_count():
     folder = os.path.join(build_dir(), 'qemu-count')
     with lock(folder):
         progress.fresh_log('count')
-        configure_qemu(config, tree, folder, env, ['--enable-plugins'])
+        configure_qemu(config, tree, folder, env, 'count', ['--enable-plugins'])
         seconds, steps = progress.run_long(
             ['ninja', '-C', folder, '-j', jobs(), SMALL[0]], 'QEMU with plugins',
             'count', env=env)
@@ -168,16 +182,46 @@ def build_plugin(tree, folder, env):
     os.replace(part, os.path.join(folder, 'count.so'))
 
 
-def fragment(version):
+def variants():
+    """Kernels of the test host that look for errors of their own."""
+    return sorted(os.path.basename(path)[:-len('.config')]
+                  for path in glob.glob(os.path.join(DEBUG, '*.config')))
+
+
+def variant_path(variant):
+    return os.path.join(DEBUG, variant + '.config')
+
+
+def fragment(version, variant=None):
     """Options for this kernel; a line "[6.12] CONFIG_..." is for that one only."""
     lines = []
-    for line in read(FRAGMENT).decode().splitlines():
+    text = read(FRAGMENT).decode()
+    if variant:
+        text += read(variant_path(variant)).decode()
+    for line in text.splitlines():
         match = re.match(r'^\[([\d.]+)\] (.*)$', line)
         if not match:
             lines.append(line)
         elif (version + '.').startswith(match.group(1) + '.'):
             lines.append(match.group(2))
     return '\n'.join(lines) + '\n'
+
+
+def kvm_objects(tree):
+    """Objects of KVM by the names that kbuild has for them in arch/x86/kvm."""
+    for folder in KVM_FOLDERS:
+        for path in glob.glob(os.path.join(tree, folder, '**', '*.c'),
+                              recursive=True):
+            yield os.path.relpath(os.path.splitext(path)[0] + '.o',
+                                  os.path.join(tree, KVM_FOLDERS[0]))
+
+
+def variant_make(tree, variant):
+    """Variables of make: kcsan checks the code of KVM alone."""
+    if variant != 'kcsan':
+        return []
+    return ['KCSAN_SANITIZE=n'] + ['KCSAN_SANITIZE_%s=y' % name
+                                   for name in sorted(kvm_objects(tree))]
 
 
 def options_in(text):
@@ -210,10 +254,11 @@ def kernel_make(tree, folder, *arguments):
             'KBUILD_BUILD_HOST=localhost', '-j' + jobs()] + list(arguments)
 
 
-def configure_kernel(tree, folder, env, version):
-    """tinyconfig plus the fragment of the test host"""
-    merge_options(tree, folder, env, version, fragment(version),
-                  os.path.relpath(FRAGMENT, REPO))
+def configure_kernel(tree, folder, env, version, variant=None):
+    """tinyconfig plus the fragment of the test host, and that of @variant"""
+    merge_options(tree, folder, env, version, fragment(version, variant),
+                  os.path.relpath(variant_path(variant) if variant else FRAGMENT,
+                                  REPO))
 
 
 def merge_options(tree, folder, env, version, wanted, where, base=None):
@@ -239,14 +284,15 @@ def merge_options(tree, folder, env, version, wanted, where, base=None):
     shutil.rmtree(scratch)
 
 
-def kernel_key(commit, env, version):
+def kernel_key(commit, env, version, variant=None):
     """Everything a finished kernel depends on."""
     compiler = subprocess.run(['gcc', '--version'], stdout=subprocess.PIPE, env=env,
                               check=False).stdout
-    return sha256(commit, fragment(version), compiler, 'layout 1')
+    return sha256(commit, fragment(version, variant), compiler,
+                  'layout 1' + (', %s 1' % variant if variant else ''))
 
 
-def build_kernel():
+def build_kernel(variant=None):
     load_config()
     deps.require(['build', 'kernel'])
     if not os.path.exists(FRAGMENT):
@@ -254,38 +300,39 @@ def build_kernel():
     need_space(build_dir(), 3.0, 'building the kernel')
     tree, version, commit = integrate.integrate('linux')
     env = environment(load_config())
-    kept = cache_dir('kernel', kernel_key(commit, env, version))
-    folder = os.path.join(build_dir(), 'linux-testhost')
-    image = os.path.join(build_dir(), 'bzImage')
+    kept = cache_dir('kernel', kernel_key(commit, env, version, variant))
+    folder = os.path.join(build_dir(), 'linux-' + (variant or 'testhost'))
+    image = os.path.join(build_dir(), 'bzImage' + ('-' + variant if variant else ''))
+    log = 'kernel' + ('-' + variant if variant else '')
     with lock(folder):
-        progress.fresh_log('kernel')
+        progress.fresh_log(log)
         if not os.path.isdir(kept):
-            compile_kernel(tree, folder, env, version, kept)
+            compile_kernel(tree, folder, env, version, kept, variant, log)
         else:
-            say('kernel: unchanged, taken from the cache')
+            say('%s: unchanged, taken from the cache' % log)
         if not os.path.exists(image) or sha256_file(image) != \
            sha256_file(os.path.join(kept, 'bzImage')):
             write(image, read(os.path.join(kept, 'bzImage')))
-            write(os.path.join(build_dir(), 'bzImage.config'),
-                  read(os.path.join(kept, 'config')))
+            write(image + '.config', read(os.path.join(kept, 'config')))
     prune_kernels(keep=kept)
 
 
-def compile_kernel(tree, folder, env, version, kept):
+def compile_kernel(tree, folder, env, version, kept, variant, log):
     os.makedirs(folder, exist_ok=True)
-    configure_kernel(tree, folder, env, version)
+    configure_kernel(tree, folder, env, version, variant)
     guess = 1850
     seconds, steps = progress.run_long(
-        kernel_make(tree, folder, 'bzImage'), 'kernel', 'kernel', total=guess, env=env)
-    report_warnings('linux', 'kernel')
+        kernel_make(tree, folder, 'bzImage', *variant_make(tree, variant)),
+        'kernel', log, total=guess, env=env)
+    report_warnings('linux', log)
     with fresh_dir(kept) as temporary:
         shutil.copy(os.path.join(folder, 'arch/x86/boot/bzImage'),
                     os.path.join(temporary, 'bzImage'))
         shutil.copy(os.path.join(folder, '.config'), os.path.join(temporary, 'config'))
-    say('kernel %s: %d steps in %.0f s' % (version, steps, seconds))
+    say('%s %s: %d steps in %.0f s' % (log, version, steps, seconds))
 
 
-def prune_kernels(keep, count=10):
+def prune_kernels(keep, count=20):
     """Keep the newest few images only."""
     os.utime(keep)
     found = sorted(glob.glob(cache_dir('kernel', '*')), key=os.path.getmtime)
@@ -294,15 +341,18 @@ def prune_kernels(keep, count=10):
 
 
 def step(argv):
-    if not argv or argv[0] not in ('qemu', 'kernel', 'count'):
-        raise StepError('usage: build.py qemu [targets] | build.py kernel | '
-                        'build.py count')
-    if argv[0] == 'qemu':
+    if argv[:1] == ['qemu']:
         build_qemu(argv[1:])
-    elif argv[0] == 'count':
+    elif argv[:1] == ['sanitized']:
+        build_qemu(argv[1:], 'sanitized')
+    elif argv == ['count']:
         build_count()
+    elif argv == ['kernel'] or argv[:1] == ['kernel'] and argv[1:] in (
+            [name] for name in variants()):
+        build_kernel(*argv[1:])
     else:
-        build_kernel()
+        raise StepError('usage: build.py qemu|sanitized [targets] | build.py kernel '
+                        '[%s] | build.py count' % '|'.join(variants()))
 
 
 if __name__ == '__main__':

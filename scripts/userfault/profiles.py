@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Options of QEMU's configure for each profile.
 
-small builds fast and holds what the tests use.  server holds what a
+small builds fast and holds what the tests use, sanitized the same.  server holds what a
 virtualisation host uses.  Both take the firmware from Debian's packages.
 """
 
@@ -24,6 +24,10 @@ COMMON = [
 
 PROFILES = {
     'small': COMMON,
+    # Beside another one, for the tests: build.py sanitized.
+    # By clang: gcc's two runtimes do not share the file of reports.
+    'sanitized': COMMON + ['--cc=clang', '--cxx=clang++', '--enable-asan',
+                           '--enable-ubsan'],
     'server': COMMON + [
         # Front ends and access.
         '--enable-vnc', '--enable-vnc-jpeg', '--enable-png',

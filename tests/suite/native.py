@@ -2,13 +2,17 @@
 """The stages that run on the build machine itself: unit tests in C, once for
 each sanitizer, models, the Python parts' own tests, documents and packages."""
 
+import os
 import re
+import shutil
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from types import SimpleNamespace
 
 import process
+from host import Host
 from results import Listener, Result
 from stages import PROGRAM_OUTCOMES, ROW_ENDS
 
@@ -143,6 +147,7 @@ def rows_of(stage, report, build, results, commands, options=()):
 
 
 DEPS = REPO / 'scripts/userfault/deps.py'
+BUILD = REPO / 'scripts/userfault/build.py'
 
 
 def analysis(report, build, results):
@@ -170,6 +175,109 @@ def fuzz(report, build, results):
     rows_of('fuzz', report, build, results, [[DEPS, '--install', 'fuzz']])
 
 
+# --- kernels and a QEMU that look for errors of their own ---------------------------
+
+# Besides all of the conformance programs
+DEBUG_ROWS = ('channels: preempt, tcp', 'slots: PAM registers',
+              'slots: dirty tracking of a display on and off',
+              'others: a disk and a vCPU at the same page')
+# What the QEMU with sanitizers does: vCPUs, devices, slots, both channels and
+# their recovery.
+SANITIZED_ROWS = ('channels: preempt, tcp', 'channels: TLS, preempt',
+                  'slots: PAM registers', 'slots: memory plugged in',
+                  'others: a disk and a vCPU at the same page',
+                  'recovery: migrate-pause, preempt, three times',
+                  'recovery: cut again with both channels there')
+SUPPRESSIONS = HERE / 'ubsan.supp'
+
+
+class Within:
+    """A report in which all tests belong to one @stage."""
+
+    def __init__(self, report, stage):
+        self.report, self.stage = report, stage
+        self.say, self.progress = report.say, report.progress
+
+    def add(self, result):
+        self.report.add(Result(self.stage, f'{result.stage}: {result.test}',
+                               result.outcome, result.reason, result.seconds))
+
+
+def only(names, rows):
+    """Of the stages @names all, and of the situations @rows"""
+    return (f'^({"|".join(names)}): |'
+            f'^situations: ({"|".join(map(re.escape, rows))})$')
+
+
+def inner(stage, report, build, folder, commands, tests, environment, *options):
+    """
+    Stages of the test host in one of its own, once @commands have run.
+    @tests: (names of stages, rows of situations)
+    """
+    if 'TESTHOST' in os.environ:
+        report.add(Result(stage, 'run', 'skip', 'this is the test host already'))
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    wrong = prepare(report, build, folder / 'build.log', *commands,
+                    [REPO / 'tests/guest/build', build / 'guest'])
+    if wrong:
+        report.add(Result(stage, 'build', 'fail', wrong))
+        return
+    names, rows = tests
+    for name, value in environment.items():
+        options += '--env', f'{name}={value}'
+    args = SimpleNamespace(full=False, here=False,
+                           only=only([*names, 'debug'], rows))
+    Host(Within(report, stage), args, build, folder, *options).run(
+        [*names, 'situations', 'debug'])
+
+
+def debug_kernel(variant, report, build, results):
+    """The test host with the kernel @variant, which may report nothing."""
+    inner(variant, report, build, results / variant,
+          [[BUILD, 'kernel', variant],
+           ['make', '-C', REPO / 'tests/kernel/conformance',
+            f'OUT={build / "conformance"}']],
+          (['conformance'], DEBUG_ROWS), {'USERFAULT_DEBUG': variant},
+          '--variant', variant)
+
+
+def lockdep(report, build, results):
+    """The test host's kernel proves its locks; only with --full"""
+    debug_kernel('lockdep', report, build, results)
+
+
+def kasan(report, build, results):
+    """The test host's kernel checks its accesses to memory; only with --full"""
+    debug_kernel('kasan', report, build, results)
+
+
+def kcsan(report, build, results):
+    """The test host's kernel looks for data races in KVM; only with --full"""
+    debug_kernel('kcsan', report, build, results)
+
+
+def sanitized(report, build, results):
+    """A QEMU that checks its memory and its arithmetic; only with --full"""
+    qemu = build / 'qemu-sanitized'
+    folder = results / 'sanitized'
+    reports = folder / 'reports'
+    if reports.exists():
+        shutil.rmtree(reports)
+    reports.mkdir(parents=True)
+    log = f'log_path={reports}/report:print_stacktrace=1'
+    inner('sanitized', report, build, folder,
+          [[DEPS, '--install', 'fuzz'],
+           [BUILD, 'sanitized', 'qemu-system-x86_64',
+            'tests/qtest/userfault-test', 'tests/qtest/migration-test']],
+          (['userfault', 'qemu-on', 'demo'], SANITIZED_ROWS),
+          {'USERFAULT_QEMU_BUILD': qemu, 'USERFAULT_REPORTS': reports,
+           'USERFAULT_QEMU': qemu / 'qemu-system-x86_64',
+           # QEMU ends without giving back what it has.
+           'ASAN_OPTIONS': f'detect_leaks=0:abort_on_error=1:{log}',
+           'UBSAN_OPTIONS': f'suppressions={SUPPRESSIONS}:{log}'})
+
+
 def model(report, build, results):
     """The concurrency core as models: every order of steps, and faults in them"""
     rows_of('model', report, build, results, [])
@@ -177,4 +285,5 @@ def model(report, build, results):
 
 STAGES = {'unit': unit, 'model': model, 'python': python, 'docs': docs}
 FULL_STAGES = dict(STAGES, analysis=analysis, fuzz=fuzz, packages=packages,
+                   lockdep=lockdep, kasan=kasan, kcsan=kcsan, sanitized=sanitized,
                    **{'analysis-linux': analysis_linux})

@@ -40,12 +40,16 @@ class Context:
         self.only = None            # regular expression
         self.has_userfault = False  # of KVM here
 
+    def qemu_build(self):
+        return Path(os.environ.get('USERFAULT_QEMU_BUILD') or
+                    self.build / 'qemu-build')
+
     def qemu(self):
         return Path(os.environ.get('USERFAULT_QEMU') or
-                    self.build / 'qemu-build' / 'qemu-system-x86_64')
+                    self.qemu_build() / 'qemu-system-x86_64')
 
     def qtest(self, name):
-        return self.build / 'qemu-build' / 'tests' / 'qtest' / name
+        return self.qemu_build() / 'tests' / 'qtest' / name
 
     def folder(self, name):
         path = self.results / name
@@ -413,8 +417,71 @@ def soak(context):
     context.one('soak', f'{SOAK_TIME} s', lambda: run_soak(context))
 
 
+# --- kernels and a QEMU that look for errors of their own -------------------------
+
+# Where it says that it looks, and what it says
+LOOKS = {
+    'lockdep': ('/proc/lockdep_stats', r'debug_locks: +1$'),
+    'kasan': ('/dev/kmsg', r'KernelAddressSanitizer initialized'),
+    'kcsan': ('/sys/kernel/debug/kcsan', r'setup_watchpoints: [1-9]\d{3,}$'),
+}
+# What sanitizers report in a QEMU; the first line tells.
+SANITIZER = re.compile(r'ERROR: \w+Sanitizer|runtime error: |Sanitizer:.*DEADLY')
+
+
+def read_now(path):
+    """What @path has to say; /dev/kmsg has no end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    found = b''
+    try:
+        while True:
+            try:
+                data = os.read(descriptor, 65536)
+            except BrokenPipeError:     # a record has been overwritten
+                continue
+            if not data:
+                break
+            found += data
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(descriptor)
+    return found.decode(errors='replace')
+
+
+def has_looked(variant):
+    """(outcome, reason): has this kernel looked for errors up to now?"""
+    path, says = LOOKS[variant]
+    if re.search(says, read_now(path), re.MULTILINE):
+        return 'pass', ''
+    return 'fail', f'{path} does not say "{says}"'
+
+
+def judge_reports(folder):
+    """(outcome, reason): did a sanitizer write anything below @folder?"""
+    for path in sorted(Path(folder).glob('*')):
+        text = path.read_text(errors='replace')
+        if text.strip():
+            found = [line for line in text.splitlines() if SANITIZER.search(line)]
+            return 'fail', f'{path.name}: {(found or text.splitlines())[0].strip()}'
+    return 'pass', ''
+
+
+def debug(context):
+    """After the others: have kernel or QEMU looked, and found nothing?"""
+    variant = os.environ.get('USERFAULT_DEBUG')
+    if variant:
+        context.one('debug', 'it has looked', lambda: has_looked(variant))
+    reports = os.environ.get('USERFAULT_REPORTS')
+    if reports:
+        context.one('debug', 'no sanitizer reported anything',
+                    lambda: judge_reports(reports))
+
+
 STAGES = {'conformance': conformance, 'matrix': matrix, 'userfault': userfault,
           'qemu-on': qemu_on, 'qemu-off': qemu_off, 'situations': situations,
           'virsh': virsh, 'demo': demo}
 FULL_STAGES = dict(STAGES, demo20=demo20, soak=soak,
                    **{'migration-all': migration_all})
+# What the driver knows; the last one belongs to stages of native.py.
+DRIVEN = dict(FULL_STAGES, debug=debug)

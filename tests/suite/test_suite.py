@@ -5,6 +5,9 @@ import importlib.machinery
 import importlib.util
 import io
 import json
+import os
+import re
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -379,6 +382,115 @@ class Packages(unittest.TestCase):
             native.packages(report, Path('.'), Path('.'))
         self.assertEqual([r.outcome for r in report.results], ['fail'])
         self.assertIn('no disk', report.results[0].reason)
+
+
+class Inner(unittest.TestCase):
+    """Stages that boot a test host of their own."""
+
+    def outcomes(self, stage, status=0, events=(), **environment):
+        """Of @stage whose builds end with @status and whose host prints @events"""
+        report = Report(io.StringIO())
+        self.commands, self.argv = [], []
+
+        def run(argv, *_, **__):
+            self.commands.append([str(word) for word in argv])
+            return process.Run(status, ['error: no disk'] if status else [])
+
+        def boot(host_itself, names):
+            self.argv = [str(word) for word in host_itself.command(names)]
+            listener = Listener(host_itself.report)
+            for event in events:
+                listener.feed(json.dumps(dict(event, event='end', reason='why',
+                                              seconds=1)))
+            return 0, listener, ''
+        clean = {name: value for name, value in os.environ.items()
+                 if name != 'TESTHOST'}
+        with tempfile.TemporaryDirectory() as folder, \
+                mock.patch('process.run', run), \
+                mock.patch.object(host.Host, 'boot', boot), \
+                mock.patch.dict(os.environ, {**clean, **environment}, clear=True):
+            stage(report, Path(folder), Path(folder))
+        return [(r.stage, r.test, r.outcome) for r in report.results]
+
+    def only(self):
+        """The expression after which the driver chooses its tests"""
+        return re.compile(self.argv[self.argv.index('--only') + 1])
+
+    def test_tests_belong_to_the_stage(self):
+        self.assertEqual(
+            self.outcomes(native.kcsan, events=[
+                {'stage': 'conformance', 'test': 'a', 'outcome': 'pass'},
+                {'stage': 'host', 'test': 'b', 'outcome': 'hang'}]),
+            [('kcsan', 'conformance: a', 'pass'), ('kcsan', 'host: b', 'hang')])
+        self.assertEqual(self.argv[self.argv.index('--variant') + 1], 'kcsan')
+        self.assertEqual(self.commands[0][-2:], ['kernel', 'kcsan'])
+
+    def test_rows_that_are_asked_for_exist(self):
+        known = subprocess.run(
+            [str(HERE.parent / 'situations' / 'run'), '--list'], check=True,
+            stdout=subprocess.PIPE, universal_newlines=True).stdout.splitlines()
+        for row in (*native.DEBUG_ROWS, *native.SANITIZED_ROWS):
+            self.assertIn(row, known)
+
+    def test_only_what_is_asked_for_runs(self):
+        self.outcomes(native.sanitized)
+        for wanted in ('qemu-on: /migration/postcopy/plain', 'demo: a', 'debug: b',
+                       'situations: recovery: migrate-pause, preempt, three times'):
+            self.assertTrue(self.only().search(wanted), wanted)
+        for other in ('situations: waiting: quit', 'conformance: a'):
+            self.assertFalse(self.only().search(other), other)
+
+    def test_build_that_fails_is_red(self):
+        self.assertEqual(self.outcomes(native.kasan, status=1),
+                         [('kasan', 'build', 'fail')])
+
+    def test_not_in_the_test_host(self):
+        self.assertEqual(self.outcomes(native.lockdep, TESTHOST='1'),
+                         [('lockdep', 'run', 'skip')])
+
+
+class Looks(unittest.TestCase):
+    """Has a kernel looked, and what did sanitizers write?"""
+
+    def looked(self, variant, text):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / 'file'
+            path.write_text(text)
+            says = stages.LOOKS[variant][1]
+            with mock.patch.dict(stages.LOOKS, {variant: (str(path), says)}):
+                return stages.has_looked(variant)[0]
+
+    def test_locks(self):
+        self.assertEqual(self.looked('lockdep', ' debug_locks:     1\n'), 'pass')
+        self.assertEqual(self.looked('lockdep', ' debug_locks:     0\n'), 'fail')
+
+    def test_races(self):
+        text = 'enabled: 1\nsetup_watchpoints: %s\ndata_races: 0\n'
+        self.assertEqual(self.looked('kcsan', text % '12345'), 'pass')
+        self.assertEqual(self.looked('kcsan', text % '0'), 'fail')
+
+    def test_accesses(self):
+        self.assertEqual(self.looked(
+            'kasan', '6,1,0,-;kasan: KernelAddressSanitizer initialized\n'), 'pass')
+        self.assertEqual(self.looked('kasan', '6,1,0,-;Linux version\n'), 'fail')
+
+    def reports(self, **files):
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in files.items():
+                (Path(folder) / name).write_text(text)
+            return stages.judge_reports(folder)
+
+    def test_no_report(self):
+        self.assertEqual(self.reports(), ('pass', ''))
+        self.assertEqual(self.reports(empty='\n'), ('pass', ''))
+
+    def test_report_is_red_and_has_its_line(self):
+        self.assertEqual(
+            self.reports(a='====\n==7==ERROR: AddressSanitizer: heap-use-after-free\n'),
+            ('fail', 'a: ==7==ERROR: AddressSanitizer: heap-use-after-free'))
+        self.assertEqual(self.reports(a='x.c:1:2: runtime error: overflow\n')[0],
+                         'fail')
+        self.assertEqual(self.reports(a='cannot write\n'), ('fail', 'a: cannot write'))
 
 
 if __name__ == '__main__':
