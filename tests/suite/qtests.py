@@ -54,7 +54,7 @@ class Traces:
         return ''
 
 
-def judge(done, case, status=None):
+def judge(done, case, status=0):
     """
     (outcome, reason) of a finished process that ran @case.  @status: what it
     may have ended with if it ran others, too

@@ -128,6 +128,7 @@ class Cases(unittest.TestCase):
     def test_not_ok_other_case_death_and_silence_are_red(self):
         for status, line in ((1, f'not ok 1 {CASE}'), (0, f'not ok 1 {CASE}'),
                              (0, f'ok 1 {CASE}/more'), (-6, f'ok 1 {CASE}'),
+                             (None, f'ok 1 {CASE}'), (1, f'ok 1 {CASE}'),
                              (None, f'# {CASE}'), (0, '1..0')):
             self.assertEqual(self.judge(status, line)[0], 'fail', line)
 
