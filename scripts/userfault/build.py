@@ -32,7 +32,8 @@ from common import (REPO, StepError, build_dir, cache_dir, fresh_dir, load_confi
 from profiles import FIRMWARE, PROFILES
 
 FRAGMENT = os.path.join(REPO, 'tests', 'kernel', 'testhost.config')
-PLUGIN = os.path.join(REPO, 'tests', 'bench', 'count', 'plugin.c')
+PLUGIN = [os.path.join(REPO, 'tests', 'bench', 'count', name)
+          for name in ('plugin.c', 'decode.c')]
 DEBUG = os.path.join(REPO, 'tests', 'kernel', 'debug')
 # What becomes arch/x86/kvm/*.o and, made from there, kvm.o
 KVM_FOLDERS = ('arch/x86/kvm', 'virt/kvm')
@@ -178,7 +179,7 @@ def build_plugin(tree, folder, env):
     part = os.path.join(folder, 'count.so.part')
     run(['gcc', '-std=gnu11', '-O2', '-g', '-Wall', '-Wextra', '-Wno-unused-parameter',
          '-Werror', '-fPIC', '-shared', '-I', os.path.join(tree, 'include/qemu'),
-         '-o', part, PLUGIN] + flags.stdout.split(), 'compiling the plugin', env=env)
+         '-o', part] + PLUGIN + flags.stdout.split(), 'compiling the plugin', env=env)
     os.replace(part, os.path.join(folder, 'count.so'))
 
 

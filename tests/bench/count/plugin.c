@@ -37,10 +37,11 @@
 
 #include <qemu-plugin.h>
 
+#include "decode.h"
+
 QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
 
 #define MAX_CPUS        64
-#define MAGIC           0x74636b75u
 #define TASK_BYTES      0x1800          /* of task_struct that are looked at */
 #define DIRECT_MAP      0xffff888000000000ull   /* without KASLR */
 #define VMCB_EXIT_CODE  0x70
@@ -701,6 +702,12 @@ static void count_atomic(Task *task, uint64_t line, unsigned pc)
     }
 }
 
+/* The CPU's thread, or NULL if what runs is not its own doing or not counted */
+static Task *counted_task(Cpu *cpu)
+{
+    return counting && !cpu->in_guest && !cpu->irq_depth ? find_task(cpu) : NULL;
+}
+
 static void atomic_runs(unsigned index, qemu_plugin_meminfo_t info,
                         uint64_t address, void *opaque)
 {
@@ -709,11 +716,8 @@ static void atomic_runs(unsigned index, qemu_plugin_meminfo_t info,
     Task *task;
     Held *held;
 
-    if (!counting || cpu->in_guest || cpu->irq_depth) {
-        return;
-    }
-    task = find_task(cpu);
-    if (task->interrupted) {
+    task = counted_task(cpu);
+    if (!task || task->interrupted) {
         return;
     }
     count_atomic(task, address >> 6, pc->id);
@@ -730,10 +734,10 @@ static void zero_stored(unsigned index, qemu_plugin_meminfo_t info,
     Held *held;
     Task *task;
 
-    if (!counting || cpu->in_guest || cpu->irq_depth) {
+    task = counted_task(cpu);
+    if (!task) {
         return;
     }
-    task = find_task(cpu);
     held = find_held(task, address);
     if (held && (held->type == LOCK_SPIN || held->type == LOCK_RW_WRITE)) {
         release(task, address);
@@ -742,49 +746,6 @@ static void zero_stored(unsigned index, qemu_plugin_meminfo_t info,
 
 /* ------------------------------------------------------------------------- */
 /* What is translated */
-
-typedef struct Decoded {
-    bool lock, rep, zero_byte;  /* "movb $0, memory" */
-    bool vmrun;
-    bool mark;
-} Decoded;
-
-static bool is_prefix(uint8_t byte)
-{
-    return byte == 0x66 || byte == 0x67 || byte == 0x2e || byte == 0x3e ||
-           byte == 0x26 || byte == 0x36 || byte == 0x64 || byte == 0x65 ||
-           byte == 0xf0 || byte == 0xf2 || byte == 0xf3;
-}
-
-static Decoded decode(const uint8_t *code, size_t size)
-{
-    static const uint8_t mark[] = {
-        0x0f, 0x1f, 0x80, MAGIC & 0xff, MAGIC >> 8 & 0xff, MAGIC >> 16 & 0xff,
-        MAGIC >> 24
-    };
-    Decoded d = { 0 };
-    bool repeated = false;
-    size_t i = 0;
-
-    for (; i < size && is_prefix(code[i]); i++) {
-        d.lock |= code[i] == 0xf0;
-        repeated |= code[i] == 0xf2 || code[i] == 0xf3;
-    }
-    if (i < size && (code[i] & 0xf0) == 0x40) {
-        i++;                            /* REX */
-    }
-    if (i + 1 >= size) {
-        d.rep = repeated && i < size && ((code[i] >= 0xa4 && code[i] <= 0xa7) ||
-                                         (code[i] >= 0xaa && code[i] <= 0xaf));
-        return d;
-    }
-    d.lock |= (code[i] == 0x86 || code[i] == 0x87) && code[i + 1] < 0xc0;
-    d.zero_byte = code[i] == 0xc6 && code[i + 1] < 0xc0 &&
-                  !(code[i + 1] & 0x38) && !code[size - 1];
-    d.vmrun = size - i == 3 && !memcmp(code + i, "\x0f\x01\xd8", 3);
-    d.mark = size == sizeof(mark) && !memcmp(code, mark, size);
-    return d;
-}
 
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {

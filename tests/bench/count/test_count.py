@@ -107,7 +107,8 @@ class Mirrored(unittest.TestCase):
         commands = self.enum('command')
         for name in ('HOOK', 'CALIBRATE', 'START', 'STOP'):
             self.assertEqual(getattr(mark, name), commands['COMMAND_' + name])
-        found = re.search(r'#define MAGIC +(0x[0-9a-f]+)u', PLUGIN).group(1)
+        found = re.search(r'#define MAGIC +(0x[0-9a-f]+)u',
+                          (HERE / 'decode.h').read_text()).group(1)
         self.assertEqual(mark.MAGIC, int(found, 16))
 
     def test_mark_does_nothing_here(self):

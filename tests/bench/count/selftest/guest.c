@@ -16,7 +16,7 @@
 #define PID             0x500           /* offset in what stands for task_struct */
 #define FIRST_PID       100
 
-/* As in plugin.c */
+/* As in plugin.c and decode.h */
 enum { HOOK = 1, CALIBRATE, START, STOP };
 enum { SWITCH = 1, IRQ_ENTER, IRQ_EXIT, TIMER, RELEASE, ACQUIRE = 16 };
 enum { SPIN, MUTEX = 3 };
