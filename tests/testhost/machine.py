@@ -27,12 +27,15 @@ PR_SET_PDEATHSIG = 1
 # The emulated TSC is not constant, so the kernel calibrates it twice; on a busy
 # machine the results differ by more than KVM lets pass (250 ppm).  KVM then
 # wants to scale the guests' TSC, which emulated SVM cannot do, and arms their
-# timers far in the future.
+# timers far in the future.  Nor does the kernel's watchdog believe in that TSC
+# for long if the machine is busy: each reading of the clock would then be one of
+# the HPET, which is as slow as a page fault.
 KERNEL_OPTIONS = ('root=hostroot rootfstype=9p ro '
                   'rootflags=trans=virtio,version=9p2000.L,msize=524288,cache=loose '
                   'console=ttyS0 no_timer_check mitigations=off nokaslr '
                   'oops=panic panic=-1 rcupdate.rcu_cpu_stall_timeout=120 '
-                  'random.trust_cpu=on kvm.tsc_tolerance_ppm=50000')
+                  'random.trust_cpu=on tsc=reliable '
+                  'kvm.tsc_tolerance_ppm=50000')
 
 
 FIRMWARE = ('/usr/share/seabios', '/usr/share/qemu', '/usr/lib/ipxe/qemu')
