@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from harness import HarnessError, conditions
 from harness.histogram import Histogram
 from harness.migration import DONE, POSTCOPY, MigrationSpec
-from harness.moving import MovingGuest
+from harness.moving import TICK, MovingGuest
 from machine import number_list
 from process import cpu_time
 
@@ -28,6 +28,7 @@ MIB = 1 << 20
 # less: QEMU sends, and counts, no fewer than 32 pages at a time.
 TRICKLE = 64 * 1024
 NEARLY_ALL = 0.9                # of the hot pages have been asked for
+LOOK_S = 1.0                    # between two looks, which take CPU time too
 LIMIT_BEATS = 6                 # at each end, of which the first is left out
 STATUS = {'on': 'finished', 'off': 'off'}
 
@@ -97,10 +98,12 @@ class Run(MovingGuest):
         def enough():
             return (time.monotonic() > end or self.progress.phase == DONE
                     or self.samples[-1].requests >= pages)
+        self.pause = LOOK_S
         self.until(enough)
 
     def _hurry(self):
         self.measuring = False
+        self.pause = TICK
         self.source.command('migrate-set-parameters', max_postcopy_bandwidth=0)
 
     def _sample(self):

@@ -18,6 +18,14 @@ static inline void outb(uint16_t port, uint8_t value)
     __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port) : "memory");
 }
 
+/* Returns the end of the @n bytes written. */
+static inline const void *outsb(uint16_t port, const void *from, uint64_t n)
+{
+    __asm__ volatile("cld; rep outsb" : "+S"(from), "+c"(n) : "d"(port)
+                     : "memory");
+    return from;
+}
+
 static inline void outw(uint16_t port, uint16_t value)
 {
     __asm__ volatile("outw %0, %1" : : "a"(value), "Nd"(port) : "memory");

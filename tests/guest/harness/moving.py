@@ -27,7 +27,7 @@ from .console import GuestConsole
 from .migration import DONE, SWITCHOVER, Migration
 from .qemu import Qemu
 
-TICK = 0.25                     # seconds between two polls
+TICK = 0.25                     # seconds between two polls, as a rule
 BOOT_LIMIT = 120                # seconds without the guest being ready
 STILL_LIMIT = 30                # seconds without any progress
 NOMINAL_SPEED = 0.05            # seconds of measure_speed() that count as 1
@@ -71,6 +71,7 @@ class MovingGuest:
         self.migration = None
         self.progress = None
         self.watched = True             # the guest and the migration move
+        self.pause = TICK               # seconds between two polls
         self._number = 0                # of the last destination
         self._begun = 0                 # migrations
         self._start_watching()
@@ -246,7 +247,7 @@ class MovingGuest:
             self._guest_still.see(before, beat and beat['verified'])
         self.seen()
         spent = time.monotonic() - before
-        time.sleep(max(TICK - spent, 0.02))
+        time.sleep(max(self.pause - spent, 0.02))
 
     def seen(self):
         """Called at each tick."""
