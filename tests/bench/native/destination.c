@@ -206,7 +206,8 @@ static void read_fault(Worker *w)
     g_assert(msg.event == UFFD_EVENT_PAGEFAULT);
     offset = msg.arg.pagefault.address - (uintptr_t)r->memory;
     w->events++;
-    service_request(&r->service, QEMU_ALIGN_DOWN(offset, PAGE_BYTES));
+    service_request(&r->service, QEMU_ALIGN_DOWN(offset, PAGE_BYTES),
+                    PAGE_BYTES);
 }
 
 static void run_fault_thread(Worker *w)
@@ -461,7 +462,7 @@ void bench_run(const BenchSpec *spec, BenchFigures *f)
     measure(&r, f);
     end_workers(&r);
     f->source_complained = !source_stop(&r.source);
-    f->answers = r.source.answers;
+    f->answers = r.source.report.answers;
     f->source_cpu_ns = r.source.cpu_ns;
     collect(&r, f);
 

@@ -45,7 +45,7 @@ static int64_t now_ns(void)
 
 static bool page_present(const Block *b, uint64_t offset)
 {
-    return test_bit(offset / PAGE_BYTES, b->present);
+    return test_bit(offset / b->page_bytes, b->present);
 }
 
 static bool channel_lock(void *opaque, bool may_block)
@@ -74,12 +74,12 @@ static void channel_unlock(void *opaque)
     qemu_mutex_unlock(&s->rp_mutex);
 }
 
-static void put_request(uint8_t *to, uint64_t offset)
+static void put_request(uint8_t *to, uint64_t offset, uint64_t bytes)
 {
     stw_be_p(to, REQUEST_TYPE);
     stw_be_p(to + 2, REQUEST_BODY);
     stq_be_p(to + 4, offset);
-    stl_be_p(to + 12, PAGE_BYTES);
+    stl_be_p(to + 12, bytes);
 }
 
 static void send_buffer(Service *s, size_t bytes)
@@ -109,7 +109,7 @@ static bool channel_write(void *opaque, const PostcopyRequestList *list)
             send_buffer(s, bytes);
             bytes = 0;
         }
-        put_request(s->buffer + bytes, req->offset);
+        put_request(s->buffer + bytes, req->offset, s->block.page_bytes);
         bytes += REQUEST_BYTES;
     }
     send_buffer(s, bytes);
@@ -130,7 +130,7 @@ void service_flush(Service *s)
     g_assert(sent == POSTCOPY_SEND_DONE);
 }
 
-void service_request(Service *s, uint64_t offset)
+void service_request(Service *s, uint64_t offset, uint64_t length)
 {
     void *host = s->block.host + offset;
 
@@ -144,7 +144,7 @@ void service_request(Service *s, uint64_t offset)
         }
     }
     WITH_QEMU_LOCK_GUARD(&s->rp_mutex) {
-        put_request(s->buffer, offset);
+        put_request(s->buffer, offset, length);
         send_buffer(s, REQUEST_BYTES);
     }
 }
@@ -171,11 +171,13 @@ bool service_wait_begin(Service *s, Vcpu *v, uint64_t offset,
 
 void service_ask(Service *s, Vcpu *v, uint64_t offset)
 {
+    uint64_t bytes = s->block.page_bytes;
+
     if (!postcopy_request_claim(&s->block.map, offset)) {
         return;
     }
     postcopy_count(&v->stats.requests, 1);
-    postcopy_request_push(s->queue, &s->block, offset, PAGE_BYTES);
+    postcopy_request_push(s->queue, &s->block, offset, bytes);
     if (postcopy_request_flush(s->queue, false) == POSTCOPY_SEND_WOULD_BLOCK) {
         qatomic_inc(&s->stats.handoffs);
         if (eventfd_write(s->event_fd, 1)) {
@@ -237,7 +239,7 @@ static gpointer set_present(Service *s, uint64_t offset)
 
     QEMU_LOCK_GUARD(&s->page_request_mutex);
     stamp = g_tree_lookup(s->page_requested, host);
-    set_bit_atomic(offset / PAGE_BYTES, s->block.present);
+    set_bit_atomic(offset / s->block.page_bytes, s->block.present);
     if (g_tree_lookup(s->page_requested, host)) {
         g_tree_remove(s->page_requested, host);
     }
@@ -250,7 +252,8 @@ static void pages_present(Service *s, uint64_t offset)
 
     smp_mb();
     for (i = 0; i < s->views->nr; i++) {
-        userfault_view_clear(s->views->view[i], &s->block, offset, PAGE_BYTES);
+        userfault_view_clear(s->views->view[i], &s->block, offset,
+                             s->block.page_bytes);
     }
 }
 
@@ -308,13 +311,21 @@ static void add_views(Service *s)
 void service_init(Service *s, uint8_t *host, uint64_t bytes, unsigned vcpus,
                   int sock, bool serving)
 {
+    service_init_pages(s, host, bytes, PAGE_BYTES, vcpus, sock, serving);
+}
+
+void service_init_pages(Service *s, uint8_t *host, uint64_t bytes,
+                        uint64_t page_bytes, unsigned vcpus, int sock,
+                        bool serving)
+{
     qemu_mutex_init(&s->rp_mutex);
     qemu_mutex_init(&s->page_request_mutex);
     qemu_mutex_init(&s->stats_lock);
     s->block.host = host;
     s->block.bytes = bytes;
-    s->block.present = bitmap_new(bytes / PAGE_BYTES);
-    if (!postcopy_request_map_init(&s->block.map, bytes, PAGE_BYTES)) {
+    s->block.page_bytes = page_bytes;
+    s->block.present = bitmap_new(bytes / page_bytes);
+    if (!postcopy_request_map_init(&s->block.map, bytes, page_bytes)) {
         g_error("no memory for the map of requests");
     }
     s->serving = serving;

@@ -16,6 +16,7 @@ typedef struct Block {
     /* Set once */
     uint8_t *host;
     uint64_t bytes;
+    uint64_t page_bytes;        /* what is asked for and placed at once */
     unsigned long *present;     /* atomically */
     PostcopyRequestMap map;
 } Block;
@@ -63,6 +64,16 @@ void service_init(Service *s, uint8_t *host, uint64_t bytes, unsigned vcpus,
                   int sock, bool serving);
 
 /**
+ * service_init_pages: the same for pages of @page_bytes
+ *
+ * Offsets in the functions below are then multiples of that, but for
+ * service_exits(): KVM's bitmap always has PAGE_BYTES.
+ */
+void service_init_pages(Service *s, uint8_t *host, uint64_t bytes,
+                        uint64_t page_bytes, unsigned vcpus, int sock,
+                        bool serving);
+
+/**
  * service_destroy: nobody is in any of these functions
  */
 void service_destroy(Service *s);
@@ -99,10 +110,10 @@ bool service_wait_end(Service *s, Vcpu *v, PostcopyWaiter *waiter);
 void service_flush(Service *s);
 
 /**
- * service_request: ask for a page on which a thread waits in userfaultfd, when
- * not serving; fault thread
+ * service_request: ask for @length bytes, on the first page of which a thread
+ * waits in userfaultfd; fault thread
  */
-void service_request(Service *s, uint64_t offset);
+void service_request(Service *s, uint64_t offset, uint64_t length);
 
 /**
  * service_placed: a loader has filled a page

@@ -19,23 +19,18 @@
 
 #define WORDS (PAGE_BYTES / 8)
 
-/* Written by the source, read by the destination when that has exited */
-typedef struct SourceReport {
-    uint64_t answers;
-    uint64_t reads;
-} SourceReport;
-
 uint64_t source_content(uint64_t page, unsigned word)
 {
     return (page + 1) * 0x9e3779b97f4a7c15ull + word;
 }
 
-static void write_all(int sock, struct iovec *iov, int n)
+void source_write(int sock, struct iovec *iov, int n, SourceReport *report)
 {
     ssize_t ret;
 
     while (n) {
         ret = writev(sock, iov, n);
+        report->writes++;
         if (ret < 0) {
             _exit(errno == EPIPE || errno == ECONNRESET ? 0 : 3);
         }
@@ -70,11 +65,11 @@ static void answer(int sock, const uint8_t *request, SourceReport *report)
     for (i = 0; i < WORDS; i++) {
         page[i] = source_content(offset / PAGE_BYTES, i);
     }
-    write_all(sock, iov, ARRAY_SIZE(iov));
+    source_write(sock, iov, ARRAY_SIZE(iov), report);
     report->answers++;
 }
 
-static void serve(int sock, SourceReport *report)
+static void serve(int sock, SourceReport *report, void *opaque)
 {
     static uint8_t buffer[64 * KiB];
     size_t have = 0, used;
@@ -94,6 +89,11 @@ static void serve(int sock, SourceReport *report)
 
 void source_start(Source *s)
 {
+    source_start_with(s, serve, NULL);
+}
+
+void source_start_with(Source *s, SourceServe *what, void *opaque)
+{
     int pair[2];
 
     s->shared = mmap(NULL, sizeof(*s->shared), PROT_READ | PROT_WRITE,
@@ -109,7 +109,8 @@ void source_start(Source *s)
     if (s->pid == 0) {
         close(pair[0]);
         signal(SIGPIPE, SIG_IGN);
-        serve(pair[1], s->shared);
+        what(pair[1], s->shared, opaque);
+        _exit(0);
     }
     close(pair[1]);
     s->sock = pair[0];
@@ -124,8 +125,7 @@ bool source_stop(Source *s)
     while (wait4(s->pid, &status, 0, &usage) < 0) {
         g_assert(errno == EINTR);
     }
-    s->answers = s->shared->answers;
-    s->reads = s->shared->reads;
+    s->report = *s->shared;
     s->cpu_ns = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000ull
                 + (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000ull;
     munmap(s->shared, sizeof(*s->shared));

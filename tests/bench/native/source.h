@@ -21,14 +21,30 @@
 #define ANSWER_HEADER 8
 #define ANSWER_BYTES (ANSWER_HEADER + PAGE_BYTES)
 
+struct iovec;
+
+/* Written by the source, read by the destination when that has exited */
+typedef struct SourceReport {
+    uint64_t answers;           /* pages sent */
+    uint64_t reads;
+    uint64_t writes;
+} SourceReport;
+
+/**
+ * SourceServe: what the process does with its end of the connection
+ *
+ * It ends with _exit(): 0 when the other end has been closed, 2 to complain
+ * about a request.
+ */
+typedef void SourceServe(int sock, SourceReport *report, void *opaque);
+
 typedef struct Source {
     /* Set once */
     pid_t pid;
     int sock;                   /* the destination's end */
-    struct SourceReport *shared;
+    SourceReport *shared;
     /* Set by source_stop() */
-    uint64_t answers;
-    uint64_t reads;
+    SourceReport report;
     uint64_t cpu_ns;
 } Source;
 
@@ -36,6 +52,16 @@ typedef struct Source {
  * source_start: fork the source; the caller has no other threads
  */
 void source_start(Source *s);
+
+/**
+ * source_start_with: likewise, a source that does something else
+ */
+void source_start_with(Source *s, SourceServe *serve, void *opaque);
+
+/**
+ * source_write: write all of @iov, or end the process
+ */
+void source_write(int sock, struct iovec *iov, int n, SourceReport *report);
 
 /**
  * source_stop: close the connection and wait for the end of the process
