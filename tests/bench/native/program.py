@@ -14,6 +14,8 @@ from unit import Meson
 VARIANT = 'plain'
 TARGET = 'tests/bench/native/fault-bench'
 SLOTS = 'tests/bench/native/slots-bench'
+HUGE = 'tests/bench/native/huge-bench'
+HUGE_KVM = 'tests/bench/native/huge-kvm'
 
 
 def build(target=TARGET):

@@ -6,6 +6,7 @@ The program itself is tested by test-fault-bench.c.
 """
 
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -15,11 +16,12 @@ sys.path[:0] = [str(HERE.parent), str(HERE),
                 str(HERE.parents[2] / 'scripts' / 'userfault')]
 
 import figures                                              # noqa: E402
+import hugepages                                            # noqa: E402
 import instructions                                         # noqa: E402
 import memslots                                             # noqa: E402
 import program                                              # noqa: E402
 import tables                                               # noqa: E402
-from common import StepError                                # noqa: E402
+from common import StepError, build_dir                     # noqa: E402
 
 
 def raw(mode, threads, number, cpu_us, faults=100):
@@ -113,6 +115,110 @@ class Tables(unittest.TestCase):
         lines = tables.all_tables(figures.in_rounds(both(8, 0, 10)))
         for mode in figures.MODES:
             self.assertTrue(any(it.startswith(f' {mode}: ') for it in lines))
+
+
+def huge_run(mode, number, p50_us, threads=4, link=0):
+    """What huge-bench prints of a run with two huge pages"""
+    return {'mode': mode, 'threads': threads, 'link': link, 'round': number,
+            'host_pages': 2, 'touches': 50, 'touched_ns': 10 ** 8,
+            'complete_ns': 2 * 10 ** 8, 'cpu_ns': 6000, 'reads': 100,
+            'ioctls': 2, 'requests': 40, 'sleeps': 30, 'source_calls': 130,
+            'vcpu_waited': 40, 'vcpu_p50_ns': p50_us * 1000,
+            'vcpu_p99_ns': 9 * 10 ** 6, 'device_waited': 3,
+            'device_p50_ns': 7000, 'device_p99_ns': 8000}
+
+
+class Huge(unittest.TestCase):
+
+    def test_of_one_host_page(self):
+        found = hugepages.of_run(huge_run('whole', 0, 1500))
+        self.assertEqual(
+            (found['waited'], found['p50_us'], found['touches_per_s'],
+             found['complete_ms'], found['calls'], found['source_calls'],
+             found['cpu_us']), (80, 1500, 500, 200, 101, 65, 3))
+
+    def test_gain_is_taken_within_rounds(self):
+        found = hugepages.in_rounds(
+            [huge_run('whole', 0, 100), huge_run('kept', 0, 10),
+             huge_run('whole', 1, 400), huge_run('kept', 1, 20),
+             huge_run('whole', 2, 300), huge_run('kept', 2, 10)])
+        rounds = found[0, 4]
+        self.assertIn('20.0 (10.0..30.0)', hugepages.row(rounds, 'kept'))
+        self.assertNotIn('(', hugepages.row(rounds, 'whole'))
+
+    def test_part_for_each_link_has_its_runs_only(self):
+        lines = hugepages.table(hugepages.in_rounds(
+            [huge_run('whole', 0, 1000), huge_run('whole', 0, 2000, 16, 1250)]),
+            2048)
+        self.assertEqual(
+            [line.split()[:2] for line in lines if line.split()[1:2] == ['whole']],
+            [['4', 'whole'], ['16', 'whole']])
+        self.assertIn(' link of 1,250 MB/s', lines)
+
+    def test_memory_is_a_number_of_huge_pages(self):
+        for size, (_, mib, _) in hugepages.SIZES.items():
+            self.assertEqual(mib * 1024 % size, 0)
+
+    def test_reserves_and_gives_back(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / '2048'
+            path.write_text('7\n')
+            with self.assertRaisesRegex(StepError, 'a run hung'):
+                with hugepages.reserved(2048, folder + '/{}'):
+                    self.assertEqual(path.read_text(), '256\n')
+                    raise StepError('a run hung')
+            self.assertEqual(path.read_text(), '7\n')
+
+    def test_way_of_kvm_s_own_accesses(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / 'huge-kvm'
+            path.write_text('#!/bin/sh\n'
+                            'echo \'{"alias": "written", "guarded": "waits"}\'\n')
+            path.chmod(0o755)
+            self.assertIn('alias: written; on the guarded mapping: waits',
+                          hugepages.own_access(str(path)))
+            path.write_text('#!/bin/sh\necho no KVM >&2\nexit 1\n')
+            self.assertIn('were not looked at: no KVM',
+                          hugepages.own_access(str(path)))
+
+    def test_may_not_reserve(self):
+        with self.assertRaisesRegex(StepError, 'cannot be reserved'):
+            with hugepages.reserved(2048, '/nonexistent/{}'):
+                pass
+
+
+class HugeProgram(unittest.TestCase):
+    """huge-bench itself, if it has been built"""
+
+    SMALL = ['--mib', '16', '--threads', '4', '--touches', '32', '--rounds', '1',
+             '--link', '0']
+
+    def setUp(self):
+        self.path = Path(build_dir()) / 'native' / program.VARIANT / program.HUGE
+        if not self.path.is_file():
+            self.skipTest('huge-bench has not been built')
+
+    def small(self, *more):
+        free = Path(hugepages.NR.format(2048)).with_name('free_hugepages')
+        if not free.is_file() or int(free.read_text()) < 8:
+            self.skipTest('needs 8 free huge pages of 2 MiB')
+        return list(program.read_runs([str(self.path), *self.SMALL, *more]))
+
+    def test_all_modes_bring_each_byte(self):
+        self.assertEqual([it['mode'] for it in self.small()],
+                         list(hugepages.MODES))
+
+    def test_mapping_that_is_not_guarded_is_noticed(self):
+        with self.assertRaisesRegex(StepError, 'shows a host page'):
+            self.small('--break', 'missing')
+
+    def test_mapping_that_is_opened_early_is_noticed(self):
+        with self.assertRaisesRegex(StepError, 'the device read from a host page'):
+            self.small('--break', 'open', '--mode', 'piece-first', '--link', '50')
+
+    def test_too_few_huge_pages_names_the_cure(self):
+        with self.assertRaisesRegex(StepError, r'as root: echo \d+ > /sys/'):
+            list(program.read_runs([str(self.path), '--mib', str(1 << 30)]))
 
 
 class Program(unittest.TestCase):
