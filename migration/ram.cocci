@@ -1,11 +1,11 @@
-// Pages as they come in, on the destination; urgent ones as they go out, on the
-// source.
+// Pages as they come in, on the destination; as they go out, on the source.
 // SPDX-License-Identifier: GPL-2.0-or-later
 
 //# rule include places 1 -- declares what the other rule calls
 @@ @@
  #include "postcopy-ram.h"
 +#include "postcopy-answer.h"
++#include "postcopy-order.h"
 +#include "postcopy-userfault.h"
 
 //# rule received places 1 -- a source may wait for the acknowledgement before it sends the next page
@@ -45,5 +45,52 @@ symbol pss, rs, ret;
 +postcopy_answer_end(pss->pss_channel,
 +                    migrate_get_current()->rp_state.from_dst_file);
  return ret;
+ ...>
+ }
+
+//# rule order places 1 -- what the background stream knows of requests; begins as zeroes, like all of it
+@@ @@
+ struct RAMState {
+ ...
+ QemuMutex bitmap_mutex;
++PostcopyOrder order;
+ ...
+ };
+
+//# rule reset places 1 -- the scan begins anew, with other blocks or bitmaps
+@@
+symbol rs;
+@@
+ ram_state_reset(...)
+ {
+ ...
+ rs->last_seen_block = NULL;
++postcopy_order_reset(&rs->order);
+ ...
+ }
+
+//# rule asked places 1 -- beside the background stream, which would not hear of it
+@@
+symbol pss, rs, ramblock, page_start, len;
+@@
+ ram_save_queue_pages(...)
+ {
+ <...
+ pss_init(pss, ramblock, page_start);
++postcopy_order_asked(&rs->order, ramblock, ramblock->bmap,
++                     ramblock->used_length >> TARGET_PAGE_BITS, page_start,
++                     len >> TARGET_PAGE_BITS);
+ ...>
+ }
+
+//# rule next places 1 -- before a round begins, so that it is a whole one
+@@
+symbol pss, rs;
+@@
+ ram_find_and_save_block(...)
+ {
+ <...
++postcopy_order_next(&rs->order, &rs->last_seen_block, &rs->last_page);
+ pss_init(pss, rs->last_seen_block, rs->last_page);
  ...>
  }
