@@ -26,12 +26,18 @@ const RAMBlock *peek_ram_last_requested(void)
 
 bool peek_ram_send(QEMUFile *f)
 {
+    PageSearchStatus *pss = &ram_state->pss[RAM_CHANNEL_PRECOPY];
     int pages;
 
     WITH_QEMU_LOCK_GUARD(&ram_state->bitmap_mutex) {
         WITH_RCU_READ_LOCK_GUARD() {
-            ram_state->pss[RAM_CHANNEL_PRECOPY].pss_channel = f;
+            pss->pss_channel = f;
+            /* It is through with what it was sending. */
+            pss_host_page_finish(pss);
             pages = ram_find_and_save_block(ram_state);
+            fuzz_check(pages || !ram_state->migration_dirty_pages,
+                       "%" PRIu64 " dirty pages are not found",
+                       ram_state->migration_dirty_pages);
         }
     }
     qemu_fflush(f);

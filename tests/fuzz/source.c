@@ -5,7 +5,8 @@
  * ones, read by QEMU's own thread for it (migration.c, ram.c).  Between them
  * the background stream sends pages, and the state of the migration changes as
  * the main thread would change it.  Of the project is when pages are sent
- * (postcopy-answer.c); and its destination asks for ranges of pages, which
+ * (postcopy-answer.c) and which of those that nobody has asked for are next
+ * (postcopy-order.c); and its destination asks for ranges of pages, which
  * QEMU's never did.
  *
  * Left out, as they need the other threads of the source for real: its
