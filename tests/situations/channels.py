@@ -171,7 +171,7 @@ def tls_no_preempt(s):
     over_tls(s, shared_key(s.folder.parent / 'tls-key'), quick(preempt=False))
 
 
-@row('channels', 'TLS with certificates')
+@row('channels', 'TLS with certificates', full=True)
 def tls_certificates(s):
     over_tls(s, certificates(s.folder.parent / 'tls-x509'), quick())
 

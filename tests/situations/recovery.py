@@ -209,7 +209,7 @@ def closed_no_preempt(s):
     with_relay(s, False, 3)
 
 
-@row('recovery', 'closed socket under TLS, preempt')
+@row('recovery', 'closed socket under TLS, preempt', full=True)
 def closed_tls(s):
     with_relay(s, True, 1, shared_key(s.folder.parent / 'tls-key'))
 
