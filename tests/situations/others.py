@@ -111,19 +111,20 @@ def virtio_blk_iothread(s):
 @row('others', 'a disk and a vCPU at the same page')
 def contest(s):
     """
-    Thousands of pages, absent to begin with, each touched by both at once.
+    A thousand pages and more, absent to begin with, each touched by both at once.
     Those that both waited for count for the vCPU, and have a latency of
     userfaultfd as well.
     """
     s.spec = small_guest(chores=('contest',), cpus=3, threads=1, hot_mib=4)
-    # Nothing is to come before both want it.
+    # Little is to come before both want it: what is behind a page that was
+    # asked for, the source sends early.
     s.start(both=disk(s), destination=(
         '-global', 'migration.postcopy-userfault-readahead=0'))
     c = move_at_work(s, 'contest', 128)
     by_device = c['userfaultfd-latency']['count']
     both = by_device - c['pages-userfaultfd']
     print(f'  {both} pages that both waited for', flush=True)
-    reached(by_device >= 2000, f'the disk waited for only {by_device} pages')
+    reached(by_device >= 1000, f'the disk waited for only {by_device} pages')
     # Which of the two is first, and by how much, is a matter of scheduling.
     reached(both >= 200, f'only {both} pages that both waited for')
     userfaultfd_served(c, 1)
