@@ -28,8 +28,8 @@ PR_SET_PDEATHSIG = 1
 # machine the results differ by more than KVM lets pass (250 ppm).  KVM then
 # wants to scale the guests' TSC, which emulated SVM cannot do, and arms their
 # timers far in the future.  Nor does the kernel's watchdog believe in that TSC
-# for long if the machine is busy: each reading of the clock would then be one of
-# the HPET, which is as slow as a page fault.
+# for long if the machine is busy: each reading of the clock would then be a system
+# call and an access to the HPET.
 KERNEL_OPTIONS = ('root=hostroot rootfstype=9p ro '
                   'rootflags=trans=virtio,version=9p2000.L,msize=524288,cache=loose '
                   'console=ttyS0 no_timer_check mitigations=off nokaslr '

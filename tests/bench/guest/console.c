@@ -101,8 +101,7 @@ void line_bucket(unsigned index, uint64_t count)
 
 /*
  * With an instruction for as many bytes as a look at the status is good for: a
- * byte by itself is an exit of its own, and a beat would cost as much as the
- * faults of a quarter of a second.
+ * byte by itself is an exit of its own, and with many vCPUs a beat has hundreds.
  */
 static void send(void)
 {
