@@ -44,6 +44,7 @@
 #include "qemu/memalign.h"
 #include "qemu/thread.h"
 #include "qemu/units.h"
+#include "clock.h"
 #include "huge-memory.h"
 #include "huge-source.h"
 #include "service.h"
@@ -128,14 +129,6 @@ static GOptionEntry options[] = {
       "first piece", "HOW" },
     { NULL }
 };
-
-static uint64_t now_ns(clockid_t id)
-{
-    struct timespec t;
-
-    clock_gettime(id, &t);
-    return t.tv_sec * 1000000000ull + t.tv_nsec;
-}
 
 static uint32_t next_random(uint32_t *seed)
 {
@@ -277,9 +270,9 @@ static void run_vcpu(Worker *w)
     unsigned i;
 
     for (i = w->first; i < w->first + w->count; i++) {
-        start = now_ns(CLOCK_MONOTONIC);
+        start = clock_ns(CLOCK_MONOTONIC);
         if (wait_and_touch(r, w->vcpu, r->place[i])) {
-            w->latency[w->waited++] = now_ns(CLOCK_MONOTONIC) - start;
+            w->latency[w->waited++] = clock_ns(CLOCK_MONOTONIC) - start;
         }
     }
     if (qatomic_fetch_dec(&r->running) == 1) {
@@ -300,9 +293,9 @@ static void run_device(Worker *w)
         if (qatomic_load_acquire(&r->come[page]) == per_page) {
             continue;
         }
-        start = now_ns(CLOCK_MONOTONIC);
+        start = clock_ns(CLOCK_MONOTONIC);
         qatomic_read((uint64_t *)(r->guarded + piece * PAGE_BYTES));
-        w->latency[w->waited++] = now_ns(CLOCK_MONOTONIC) - start;
+        w->latency[w->waited++] = clock_ns(CLOCK_MONOTONIC) - start;
         if (qatomic_load_acquire(&r->come[page]) != per_page) {
             w->early++;
         } else if (!piece_right(r->guarded, piece)) {
@@ -619,14 +612,14 @@ static bool run_once(const Mode *mode, unsigned vcpus, uint64_t link,
     alarm(limit);
     init_run(&r, link, round);
     start_workers(&r, round);
-    cpu = now_ns(CLOCK_PROCESS_CPUTIME_ID);
-    start = now_ns(CLOCK_MONOTONIC);
+    cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    start = clock_ns(CLOCK_MONOTONIC);
     qemu_event_set(&r.go);
     qemu_event_wait(&r.touched);
-    touched = now_ns(CLOCK_MONOTONIC) - start;
+    touched = clock_ns(CLOCK_MONOTONIC) - start;
     qemu_event_wait(&r.complete);
-    complete = now_ns(CLOCK_MONOTONIC) - start;
-    cpu = now_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    complete = clock_ns(CLOCK_MONOTONIC) - start;
+    cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
 
     for (i = 0; i < r.workers; i++) {
         /* The device may still ask; all others end with the connection. */

@@ -29,6 +29,7 @@
 #include "qemu/bitops.h"
 #include "qemu/bswap.h"
 #include "qemu/units.h"
+#include "clock.h"
 #include "huge-source.h"
 
 #define WORDS (PAGE_BYTES / 8)
@@ -59,14 +60,6 @@ typedef struct State {
     uint64_t link_free_ns;
 } State;
 
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000ull + t.tv_nsec;
-}
-
 /* ------------------------------------------------------------------------- */
 /* Sending */
 
@@ -89,7 +82,7 @@ static void send_pieces(State *s, int sock, const uint64_t *piece, unsigned n)
     source_write(sock, iov, 2 * n, s->report);
     s->report->answers += n;
     if (s->spec->link) {
-        now = now_ns();
+        now = clock_ns(CLOCK_MONOTONIC);
         s->link_free_ns = MAX(s->link_free_ns, now - LATE_NS) +
                           n * ANSWER_BYTES * 1000000000ull / s->spec->link;
     }
@@ -232,7 +225,7 @@ static void read_requests(State *s)
 static bool link_busy(State *s)
 {
     struct pollfd pfd = { .fd = s->sock, .events = POLLIN };
-    uint64_t now = now_ns();
+    uint64_t now = clock_ns(CLOCK_MONOTONIC);
     struct timespec left = { 0 };
 
     if (!s->spec->link || s->link_free_ns <= now) {

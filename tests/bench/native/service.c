@@ -23,6 +23,7 @@
 #include "qemu/bswap.h"
 #include "qemu/lockable.h"
 #include "qemu/units.h"
+#include "clock.h"
 #include "service.h"
 #include "source.h"
 
@@ -30,15 +31,6 @@
 #define BUFFER_BYTES (32 * KiB)
 /* Memslots on each side of the 4 GiB hole, and in the other address space */
 #define VIEWS 4
-
-/* As get_clock() */
-static int64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000ll + t.tv_nsec;
-}
 
 /* ------------------------------------------------------------------------- */
 /* Requests */
@@ -140,7 +132,7 @@ void service_request(Service *s, uint64_t offset, uint64_t length)
         }
         if (!g_tree_lookup(s->page_requested, host)) {
             g_tree_insert(s->page_requested, host,
-                          (gpointer)(uintptr_t)now_ns());
+                          (gpointer)(uintptr_t)clock_ns(CLOCK_MONOTONIC));
         }
     }
     WITH_QEMU_LOCK_GUARD(&s->rp_mutex) {
@@ -202,14 +194,14 @@ static void serve_fault(Service *s, Vcpu *v, uint64_t offset)
         postcopy_count(&v->stats.already_present, 1);
         return;
     }
-    start = now_ns();
+    start = clock_ns(CLOCK_MONOTONIC);
     if (service_wait_begin(s, v, offset, &waiter)) {
         service_ask(s, v, offset);
         if (!service_wait_end(s, v, &waiter)) {
             g_error("a wait ended and nobody had broken it");
         }
     }
-    postcopy_latency_add(&v->stats.latency, now_ns() - start);
+    postcopy_latency_add(&v->stats.latency, clock_ns(CLOCK_MONOTONIC) - start);
 }
 
 void service_fault(Service *s, Vcpu *v, uint64_t gpa)
@@ -274,7 +266,7 @@ void service_placed(Service *s, uint64_t offset)
     QEMU_LOCK_GUARD(&s->stats_lock);
     if (stamp) {
         postcopy_latency_add(&s->stats.uffd_latency,
-                             now_ns() - (int64_t)(uintptr_t)stamp);
+                             clock_ns(CLOCK_MONOTONIC) - (int64_t)(uintptr_t)stamp);
     }
     postcopy_count(for_vcpu ? &s->stats.pages_vcpu :
                    stamp ? &s->stats.pages_userfaultfd :

@@ -19,6 +19,7 @@
 #include "qemu/osdep.h"
 #include <sys/mman.h>
 #include "qemu/bitmap.h"
+#include "clock.h"
 #include "userfault-map.h"
 
 #define GIB             ((uint64_t)1 << 30)
@@ -37,15 +38,6 @@ typedef struct Slots {
     unsigned nr;
     uint64_t bitmap_bytes;
 } Slots;
-
-/* CPU time, so that what else the machine does is not in it */
-static int64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-    return ts.tv_sec * 1000000000ll + ts.tv_nsec;
-}
 
 static char block[1];           /* stands for the RAMBlock */
 
@@ -101,12 +93,12 @@ static int64_t touch_ns(uint64_t bytes)
     int64_t start, first, again;
 
     g_assert(memory != MAP_FAILED);
-    start = now_ns();
+    start = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     memset(memory, 0xff, bytes);
-    first = now_ns() - start;
-    start = now_ns();
+    first = clock_ns(CLOCK_THREAD_CPUTIME_ID) - start;
+    start = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     memset(memory, 0x55, bytes);
-    again = now_ns() - start;
+    again = clock_ns(CLOCK_THREAD_CPUTIME_ID) - start;
     munmap(memory, bytes);
     return first - again;
 }
@@ -148,13 +140,13 @@ int main(int argc, char **argv)
     for (round = 0; round < ROUNDS; round++) {
         int64_t start, on, off;
 
-        start = now_ns();
+        start = clock_ns(CLOCK_THREAD_CPUTIME_ID);
         enable(&s);
-        on = now_ns() - start;
+        on = clock_ns(CLOCK_THREAD_CPUTIME_ID) - start;
         check(&s, argv[3]);
-        start = now_ns();
+        start = clock_ns(CLOCK_THREAD_CPUTIME_ID);
         disable(&s);
-        off = now_ns() - start;
+        off = clock_ns(CLOCK_THREAD_CPUTIME_ID) - start;
         printf("{\"gib\": %" PRIu64 ", \"address_spaces\": %u, \"present\": "
                "\"%s\", \"enable_ns\": %" PRId64 ", \"disable_ns\": %" PRId64
                ", \"touch_ns\": %" PRId64 ", \"bitmap_bytes\": %" PRIu64 "}\n",
