@@ -93,6 +93,7 @@ static int64_t touch_ns(uint64_t bytes)
     int64_t start, first, again;
 
     g_assert(memory != MAP_FAILED);
+    /* CPU time, here and below, so that others' work is not in it */
     start = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     memset(memory, 0xff, bytes);
     first = clock_ns(CLOCK_THREAD_CPUTIME_ID) - start;
