@@ -26,7 +26,7 @@
  * Failure      ends the program.
  *
  * The guarded mapping may show nothing of a host page that is not whole.
- * guard_holds() tries it by hand, the device in each run; --break takes the
+ * huge_guard_holds() tries it by hand, the device in each run; --break takes the
  * guard away, and both must notice.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -45,11 +45,11 @@
 #include "qemu/thread.h"
 #include "qemu/units.h"
 #include "clock.h"
+#include "huge-guard.h"
 #include "huge-memory.h"
 #include "huge-source.h"
 #include "service.h"
 
-#define WORDS (PAGE_BYTES / 8)
 #define LOADER_BUFFER (32 * KiB)
 #define DEVICE_TOUCHES 32
 
@@ -108,7 +108,8 @@ struct Run {
 };
 
 static char *threads = (char *)"1,4,16", *links = (char *)"0,1250";
-static char *breakage = (char *)"", *only = (char *)"";
+static char *how = (char *)"", *only = (char *)"";
+static HugeBreakage breakage;
 static gint mib = 512, host_kib = 2048, touches = 1024, rounds = 5, limit = 120;
 static uint64_t bytes, host_page, per_page, host_pages;
 
@@ -124,7 +125,7 @@ static GOptionEntry options[] = {
     { "rounds", 0, 0, G_OPTION_ARG_INT, &rounds, "how often", "N" },
     { "limit", 0, 0, G_OPTION_ARG_INT, &limit,
       "seconds after which a run is killed", "S" },
-    { "break", 0, 0, G_OPTION_ARG_STRING, &breakage,
+    { "break", 0, 0, G_OPTION_ARG_STRING, &how,
       "take the guard away: register as \"missing\", or \"open\" with the "
       "first piece", "HOW" },
     { NULL }
@@ -136,50 +137,6 @@ static uint32_t next_random(uint32_t *seed)
     *seed ^= *seed >> 17;
     *seed ^= *seed << 5;
     return *seed;
-}
-
-static bool broken(const char *how)
-{
-    return g_str_equal(breakage, how);
-}
-
-/* ------------------------------------------------------------------------- */
-/* Memory */
-
-/* Open a host page in the guarded mapping. */
-static void open_page(int uffd, uint8_t *page)
-{
-    struct uffdio_continue it = { .range = { (uintptr_t)page, host_page } };
-
-    if (broken("missing")) {
-        ioctl(uffd, UFFDIO_WAKE, &it.range);
-    } else if (ioctl(uffd, UFFDIO_CONTINUE, &it) &&
-               !(broken("open") && errno == EEXIST)) {
-        g_error("UFFDIO_CONTINUE: %s", g_strerror(errno));
-    }
-}
-
-static bool piece_right(const uint8_t *memory, uint64_t piece)
-{
-    const uint64_t *word = (const uint64_t *)(memory + piece * PAGE_BYTES);
-    unsigned i;
-
-    for (i = 0; i < WORDS; i++) {
-        if (qatomic_read(word + i) != source_content(piece, i)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static void fill_piece(uint8_t *memory, uint64_t piece)
-{
-    uint64_t *word = (uint64_t *)(memory + piece * PAGE_BYTES);
-    unsigned i;
-
-    for (i = 0; i < WORDS; i++) {
-        word[i] = source_content(piece, i);
-    }
 }
 
 /*
@@ -197,54 +154,6 @@ static void warm_up(void)
 }
 
 /* ------------------------------------------------------------------------- */
-/* The guard by hand: all pieces but one, then the last */
-
-typedef struct Look {
-    const uint8_t *memory;
-    bool done, right;
-} Look;
-
-static void *look(void *opaque)
-{
-    Look *it = opaque;
-    bool right = piece_right(it->memory, 0);
-
-    it->right = right;
-    qatomic_store_release(&it->done, true);
-    return NULL;
-}
-
-static bool guard_holds(void)
-{
-    int fd = huge_memfd(host_page, host_page), uffd;
-    uint8_t *guarded = huge_map(fd, host_page);
-    uint8_t *alias = huge_map(fd, host_page);
-    Look it = { .memory = guarded };
-    uint64_t piece;
-    pthread_t thread;
-    bool early;
-
-    uffd = huge_guard(guarded, host_page, !broken("missing"));
-    for (piece = 0; piece < per_page - 1; piece++) {
-        fill_piece(alias, piece);
-    }
-    pthread_create(&thread, NULL, look, &it);
-    g_usleep(200000);
-    early = qatomic_load_acquire(&it.done);
-    fill_piece(alias, piece);
-    open_page(uffd, guarded);
-    pthread_join(thread, NULL);
-    for (piece = 0; piece < per_page; piece++) {
-        it.right &= piece_right(guarded, piece);
-    }
-    close(uffd);
-    munmap(guarded, host_page);
-    munmap(alias, host_page);
-    close(fd);
-    return !early && it.right;
-}
-
-/* ------------------------------------------------------------------------- */
 /* vCPUs and the device */
 
 static bool wait_and_touch(Run *r, Vcpu *v, uint64_t piece)
@@ -257,7 +166,7 @@ static bool wait_and_touch(Run *r, Vcpu *v, uint64_t piece)
             offset, r->service.block.page_bytes));
         waited = true;
     }
-    if (!piece_right(r->alias, piece)) {
+    if (!huge_piece_right(r->alias, piece)) {
         g_error("piece %" PRIu64 " has not its content when touched", piece);
     }
     return waited;
@@ -298,7 +207,7 @@ static void run_device(Worker *w)
         w->latency[w->waited++] = clock_ns(CLOCK_MONOTONIC) - start;
         if (qatomic_load_acquire(&r->come[page]) != per_page) {
             w->early++;
-        } else if (!piece_right(r->guarded, piece)) {
+        } else if (!huge_piece_right(r->guarded, piece)) {
             g_error("the device read a wrong byte");
         }
     }
@@ -324,8 +233,9 @@ static void place_through_alias(Worker *w, uint64_t piece, const uint8_t *from)
     service_placed(&r->service, piece * PAGE_BYTES);
     before = qatomic_fetch_inc(&r->come[page]);
     g_assert(before < per_page);
-    if (before == per_page - 1 || (before == 0 && broken("open"))) {
-        open_page(r->uffd, r->guarded + page * host_page);
+    if (before == per_page - 1 || (before == 0 && breakage == HUGE_OPEN)) {
+        huge_open(r->uffd, r->guarded + page * host_page, host_page,
+                  breakage);
         w->ioctls++;
     }
     if (before == per_page - 1) {
@@ -489,7 +399,7 @@ static void make_memory(Run *r)
     r->fd = huge_memfd(bytes, host_page);
     r->guarded = r->alias = huge_map(r->fd, bytes);
     r->uffd = huge_guard(r->guarded, bytes,
-                         r->mode->alias && !broken("missing"));
+                         r->mode->alias && breakage != HUGE_MISSING);
     if (r->mode->alias) {
         r->alias = huge_map(r->fd, bytes);
     }
@@ -497,7 +407,8 @@ static void make_memory(Run *r)
         /* What precopy brought, outdated; and the guarded mapping closed */
         memset(r->alias, 0xee, bytes);
         for (page = 0; page < host_pages; page++) {
-            open_page(r->uffd, r->guarded + page * host_page);
+            huge_open(r->uffd, r->guarded + page * host_page, host_page,
+                      breakage);
         }
         if (madvise(r->guarded, bytes, MADV_DONTNEED)) {
             g_error("MADV_DONTNEED: %s", g_strerror(errno));
@@ -587,7 +498,7 @@ static const char *wrong(Run *r, bool complained)
     uint64_t piece;
 
     for (piece = 0; piece < host_pages * per_page; piece++) {
-        if (!piece_right(r->guarded, piece) || !piece_right(r->alias, piece)) {
+        if (!huge_piece_right(r->guarded, piece) || !huge_piece_right(r->alias, piece)) {
             return "a piece has a wrong byte";
         }
     }
@@ -721,6 +632,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", error->message);
         return 2;
     }
+    if (!huge_breakage(how, &breakage)) {
+        fprintf(stderr, "nothing to break is called \"%s\"\n", how);
+        return 2;
+    }
     bytes = mib * MiB;
     host_page = host_kib * KiB;
     per_page = host_page / PAGE_BYTES;
@@ -734,7 +649,7 @@ int main(int argc, char **argv)
         return 1;
     }
     /* "open" is a fault of the loaders: the device has to notice that. */
-    if (!guard_holds()) {
+    if (!huge_guard_holds(host_page, breakage)) {
         fprintf(stderr, "the guarded mapping shows a host page that is not "
                 "whole\n");
         return 1;

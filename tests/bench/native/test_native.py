@@ -216,6 +216,10 @@ class HugeProgram(unittest.TestCase):
         with self.assertRaisesRegex(StepError, 'the device read from a host page'):
             self.small('--break', 'open', '--mode', 'piece-first', '--link', '50')
 
+    def test_breakage_that_is_none_is_refused(self):
+        with self.assertRaisesRegex(StepError, 'nothing to break is called "x"'):
+            list(program.read_runs([str(self.path), *self.SMALL, '--break', 'x']))
+
     def test_too_few_huge_pages_names_the_cure(self):
         with self.assertRaisesRegex(StepError, r'as root: echo \d+ > /sys/'):
             list(program.read_runs([str(self.path), '--mib', str(1 << 30)]))
