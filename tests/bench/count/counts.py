@@ -99,6 +99,8 @@ def read_tasks(lines):
             whole = True
     if not whole:
         raise CountError('a file of the plugin is not whole')
+    if not any(task.pid for task in found):
+        raise CountError('the plugin has not learned the ids of threads')
     return found
 
 

@@ -152,6 +152,11 @@ class Counts(unittest.TestCase):
         with self.assertRaises(counts.CountError):
             counts.read_tasks(COUNTS.splitlines()[:-1])
 
+    def test_threads_without_ids(self):
+        with self.assertRaisesRegex(counts.CountError, 'ids of threads'):
+            counts.read_tasks(re.sub(r'(task \w+) \d+', r'\1 0',
+                                     COUNTS).splitlines())
+
     def test_faults_are_waits(self):
         self.assertEqual(window().faults, 20)
 
