@@ -32,6 +32,7 @@ PRIVATE = re.compile(
     r'|hrtimer_\w+|lock_timer_base|lock_hrtimer_base\S*'  # of a CPU
     r'|sigprocmask|__set_task_blocked|get_signal|do_send\w+'  # of a thread
     r')( |$)')
+SPIN = 'native_queued_spin_lock_slowpath'
 # A line of memory is a shared one if as many faults come by, and two threads.
 FAULTS_PER_ATOMIC = 20
 
@@ -153,15 +154,32 @@ class Window:
 
     @property
     def faults(self):
-        """Times that a vCPU of the destination began to wait for a page"""
+        """
+        Times that a vCPU of the destination began to wait for a page.  A vCPU
+        that waits for userfaultfd is a message that the fault thread reads; it
+        may come to handle_userfault() more often, since KVM tries first
+        whether it gets by without waiting.
+        """
         if self._faults is None:
-            vcpus = self.threads('destination', 'vcpu')
-            self._faults = (self.calls(vcpus, 'postcopy_wait_begin')
-                            + self.calls(vcpus, 'handle_userfault'))
+            self._faults = (
+                self.calls(self.threads('destination', 'vcpu'),
+                           'postcopy_wait_begin')
+                + self.calls(self.threads('destination', 'serial'),
+                             'userfaultfd_read_iter'))
             if not self._faults:
                 raise CountError(f'no fault was seen with {self.mode} and '
                                  f'{self.vcpus} vCPUs')
         return self._faults
+
+    def spinning(self, tasks):
+        """
+        Instructions of @tasks that did nothing but wait for a spinlock.  How
+        many is a matter of how the machine's real CPUs were shared out.
+        """
+        first, end = self.names.kernel.extent(SPIN)
+        return sum(instructions for task in tasks
+                   for address, (instructions, _) in task.pcs.items()
+                   if first <= address < end)
 
     # --- locks ----------------------------------------------------------------
 
@@ -223,7 +241,7 @@ def places(tasks):
 
 
 def own(tasks):
-    """Instructions that are the threads' own"""
+    """Instructions that are the threads' own, also while they spin"""
     found = places(tasks)
     return found['user'] + found['kernel']
 
@@ -233,14 +251,17 @@ def per_fault(window, sites):
     found = {}
     for side in SIDES:
         lines = window.shared_lines(side)
-        total = 0
+        total = spinning = 0
         for role in ('vcpu', 'serial', 'rest'):
             tasks = window.threads(side, role)
-            found[f'{side} {role}'] = own(tasks)
+            waiting = window.spinning(tasks)
+            found[f'{side} {role}'] = own(tasks) - waiting
             found[f'{side} {role} user'] = places(tasks)['user']
             found[f'{side} {role} atomics'] = window.atomics(tasks, lines)
-            total += own(tasks)
+            total += found[f'{side} {role}']
+            spinning += waiting
         found[f'{side} total'] = total
+        found[f'{side} spinning'] = spinning
     vcpus = window.threads('destination', 'vcpu')
     found['vcpu exclusive'] = window.under_locks(vcpus, sites, EXCLUSIVE)
     found['vcpu locked'] = window.under_locks(
@@ -282,9 +303,10 @@ def threads(window):
     found = {side: {} for side in SIDES}
     for group, tasks in window.tasks.items():
         if group[0] in SIDES and window.role(group) == 'serial':
+            here = places(tasks)
+            here['kernel'] -= window.spinning(tasks)
             found[group[0]][group[1]] = {
-                place: places(tasks)[place] / window.faults
-                for place in ('user', 'kernel')}
+                place: here[place] / window.faults for place in ('user', 'kernel')}
     return found
 
 

@@ -95,6 +95,15 @@ class Symbols:
             raise SymbolError(f'{len(found)} functions are called {name}')
         return found[0] if found else None
 
+    def extent(self, name):
+        """(first address, that of the next name); SymbolError if not there."""
+        first = self.find(name)
+        if first is None:
+            raise SymbolError(f'there is no function {name}')
+        i = bisect.bisect_right(self.addresses, first)
+        return first, (self.addresses[i] if i < len(self.addresses)
+                       else float('inf'))
+
 
 def read_symbols(text, base=0):
     """Functions in what nm or /proc/kallsyms says"""

@@ -25,7 +25,9 @@ KALLSYMS = '''\
 ffffffff81000000 T handle_userfault
 ffffffff81000100 t fault_in
 ffffffff81000200 T raw_spin_rq_lock_nested
-ffffffff81000300 T userfaultfd_ctx_read
+ffffffff81000300 T userfaultfd_read_iter
+ffffffff81000400 T native_queued_spin_lock_slowpath
+ffffffff81000500 T after
 '''
 MAPS = '''\
 400000-500000 r-xp 00000000 00:00 1     /nowhere/qemu-system-x86_64
@@ -51,7 +53,11 @@ pc ffffffff81000000 400 10
 lock 0 -1 c000 ffffffff81000160 4 50 10
 lock 1 -1 b000 ffffffff81000210 0 20 10
 atomic a000 ffffffff81000100 10
-task ffff000000000003 13 1000 2000 0 0 0 0 0 0 5
+task ffff000000000003 13 1000 2500 0 0 0 0 0 0 5
+pc ffffffff81000300 900 20
+pc ffffffff81000410 400 7
+pc ffffffff810004f0 100 7
+pc ffffffff81000500 100 7
 lock 0 -1 a000 ffffffff81000310 0 500 20
 atomic a000 ffffffff81000300 20
 atomic e000 ffffffff81000300 20
@@ -161,7 +167,7 @@ class Counts(unittest.TestCase):
         self.assertEqual(window().faults, 20)
 
     def test_no_fault_is_an_error(self):
-        text = COUNTS.replace('pc ffffffff81000000', 'pc ffffffff81000104')
+        text = COUNTS.replace('pc ffffffff81000300', 'pc ffffffff81000104')
         with self.assertRaises(counts.CountError):
             window(text).faults
 
@@ -176,7 +182,7 @@ class Counts(unittest.TestCase):
         # a000 and c000 have two takers, b000 is a run queue's
         self.assertEqual(window().shared_sites(),
                          {('fault_in', symbols.SPIN), ('fault_in', symbols.SEM_READ),
-                          ('userfaultfd_ctx_read', symbols.SPIN)})
+                          ('userfaultfd_read_iter', symbols.SPIN)})
 
     def test_what_runs_under_locks(self):
         found = counts.evaluate([window()])['off', 2]
@@ -193,6 +199,14 @@ class Counts(unittest.TestCase):
         self.assertEqual(found['source serial'], 600 / 20)
         self.assertEqual(found['vm exits'], 30 / 20)
 
+    def test_spinning_is_no_part_of_a_fault(self):
+        w = window()
+        self.assertEqual(w.spinning(w.threads('destination', 'serial')), 500)
+        self.assertEqual(counts.evaluate([w])['off', 2]['destination spinning'],
+                         500 / 20)
+        with self.assertRaisesRegex(symbols.SymbolError, 'no function nothing'):
+            w.names.kernel.extent('nothing')
+
     def test_atomics_on_shared_lines(self):
         w = window()
         # d000 and e000 have one taker each.
@@ -207,7 +221,7 @@ class Counts(unittest.TestCase):
                               'atomic d000 ffffffff81000100 1\ntask')
         self.assertEqual(window(text).shared_lines('destination'),
                          {0xa000, 0xd000})
-        text = text.replace('81000000 200 10', '81000000 200 500')
+        text = text.replace('81000300 900 20', '81000300 900 500')
         self.assertEqual(window(text).shared_lines('destination'), {0xa000})
 
     def test_tables_have_all_figures(self):
