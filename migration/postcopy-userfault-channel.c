@@ -16,11 +16,17 @@
 #include "qemu/osdep.h"
 #include <netinet/tcp.h>
 #include <poll.h>
+#include "qemu/bswap.h"
 #include "io/channel.h"
 #include "postcopy-recover.h"
 #include "postcopy-userfault-int.h"
 #include "qemu-file.h"
 #include "trace.h"
+
+/* A message of the return path begins with its type and its length. */
+#define HEADER_BYTES 4
+/* A request: offset and length, then the block's name if that is needed */
+#define REQUEST_BYTES (8 + 4)
 
 static bool channel_writable(const PostcopyUserfault *u)
 {
@@ -69,23 +75,26 @@ static void channel_unlock(void *opaque)
  */
 static void put_request(MigrationIncomingState *mis, const PostcopyRequest *req)
 {
-    QEMUFile *f = mis->to_src_file;
     const PostcopyBlock *b = req->block;
     const char *name = b->rb->idstr;
-    size_t name_len = strlen(name);
     bool named = mis->last_rb != b->rb;
+    size_t name_len = named ? strlen(name) : 0;
+    size_t length = REQUEST_BYTES + (named ? 1 + name_len : 0);
+    uint8_t message[HEADER_BYTES + REQUEST_BYTES + 1 + UINT8_MAX];
 
-    assert(name_len < 256);
-    qemu_put_be16(f, named ? POSTCOPY_WIRE_REQ_PAGES_ID :
-                     POSTCOPY_WIRE_REQ_PAGES);
-    qemu_put_be16(f, 8 + 4 + (named ? 1 + name_len : 0));
-    qemu_put_be64(f, req->offset);
-    qemu_put_be32(f, req->length);
+    assert(name_len <= UINT8_MAX);
+    stw_be_p(message, named ? POSTCOPY_WIRE_REQ_PAGES_ID :
+                      POSTCOPY_WIRE_REQ_PAGES);
+    stw_be_p(message + 2, length);
+    stq_be_p(message + HEADER_BYTES, req->offset);
+    stl_be_p(message + HEADER_BYTES + 8, req->length);
     if (named) {
-        qemu_put_byte(f, name_len);
-        qemu_put_buffer(f, (const uint8_t *)name, name_len);
+        message[HEADER_BYTES + REQUEST_BYTES] = name_len;
+        memcpy(message + HEADER_BYTES + REQUEST_BYTES + 1, name, name_len);
         mis->last_rb = b->rb;
     }
+    /* In one piece: each has a price of its own, and the mutex is held. */
+    qemu_put_buffer(mis->to_src_file, message, HEADER_BYTES + length);
 }
 
 /* Returns how many were put. */
@@ -129,11 +138,22 @@ const PostcopyRequestOps postcopy_userfault_request_ops = {
     .unlock = channel_unlock,
 };
 
+static bool is_tcp(int fd)
+{
+    int protocol = 0;
+    socklen_t size = sizeof(protocol);
+
+    return fd >= 0 &&
+           !getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) &&
+           protocol == IPPROTO_TCP;
+}
+
 void postcopy_userfault_channel_open_locked(PostcopyUserfault *u)
 {
     QEMUFile *f = u->mis->to_src_file;
 
     u->channel_fd = postcopy_channel_fd(f);
+    qatomic_set(&u->acknowledges, is_tcp(u->channel_fd));
     /*
      * A request is small, and with preempt its page comes over another
      * connection: TCP must not keep it back until the one before it is
@@ -148,8 +168,8 @@ void postcopy_userfault_received(QEMUFile *f)
 {
     int on = 1;
 
-    if (qatomic_read(&postcopy_userfault.serving)) {
-        /* Fails on a socket that is not TCP. */
+    if (qatomic_read(&postcopy_userfault.acknowledges) &&
+        qatomic_read(&postcopy_userfault.serving)) {
         setsockopt(postcopy_channel_fd(f), IPPROTO_TCP, TCP_QUICKACK, &on,
                    sizeof(on));
     }

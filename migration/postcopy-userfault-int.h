@@ -46,6 +46,8 @@ typedef struct PostcopyUserfault {
     char *reason;                   /* of status "fallback" */
     /* Written by start and stop, read by all */
     bool serving;
+    /* Written under mis->rp_mutex, read by loaders */
+    bool acknowledges;              /* the channels are TCP */
     /* Set by start, freed by the next start, or by stop if so said */
     MigrationIncomingState *mis;
     GHashTable *blocks;             /* RAMBlock to PostcopyBlock; by stop */

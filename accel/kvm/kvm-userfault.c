@@ -333,16 +333,10 @@ bool kvm_userfault_active(void)
 void kvm_userfault_pages_present(RAMBlock *rb, uint64_t offset,
                                  uint64_t length)
 {
-    UserfaultMap *map;
-    unsigned i;
-
     /* Pairs with the one in userfault_view_load(). */
     smp_mb();
     RCU_READ_LOCK_GUARD();
-    map = qatomic_rcu_read(&userfault.map);
-    for (i = 0; map && i < map->nr; i++) {
-        userfault_view_clear(map->view[i], rb, offset, length);
-    }
+    userfault_map_clear(qatomic_rcu_read(&userfault.map), rb, offset, length);
 }
 
 bool kvm_userfault_is_exit(const struct kvm_run *run)

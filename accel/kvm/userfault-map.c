@@ -78,14 +78,13 @@ void userfault_view_free(UserfaultView *view)
     g_free(view);
 }
 
-void userfault_view_clear(UserfaultView *view, void *block, uint64_t offset,
-                          uint64_t length)
+static void clear(UserfaultView *view, uint64_t offset, uint64_t length)
 {
     uint64_t start = MAX(offset, view->block_offset);
     uint64_t end = MIN(offset + length, view->block_offset + view->size);
     uint64_t bit, last;
 
-    if (view->block != block || start >= end) {
+    if (start >= end) {
         return;
     }
 
@@ -105,6 +104,25 @@ void userfault_view_clear(UserfaultView *view, void *block, uint64_t offset,
         }
         qatomic_and(word, ~mask);
         bit = QEMU_ALIGN_DOWN(bit, BITS_PER_LONG) + BITS_PER_LONG;
+    }
+}
+
+void userfault_view_clear(UserfaultView *view, void *block, uint64_t offset,
+                          uint64_t length)
+{
+    if (view->block == block) {
+        clear(view, offset, length);
+    }
+}
+
+void userfault_map_clear(const UserfaultMap *map, void *block, uint64_t offset,
+                         uint64_t length)
+{
+    unsigned i;
+
+    /* For each page that comes, past the memslots of all other blocks */
+    for (i = 0; map && i < map->nr; i++) {
+        userfault_view_clear(map->view[i], block, offset, length);
     }
 }
 

@@ -77,6 +77,14 @@ void userfault_view_clear(UserfaultView *view, void *block, uint64_t offset,
                           uint64_t length);
 
 /**
+ * userfault_map_clear: userfault_view_clear() for all views of a map
+ * @map: the map; may be NULL
+ * @block, @offset, @length: see there
+ */
+void userfault_map_clear(const UserfaultMap *map, void *block, uint64_t offset,
+                         uint64_t length);
+
+/**
  * userfault_view_load: let vCPUs access the pages that are present already
  * @view: a view
  * @present: a bit for each page of the block

@@ -106,6 +106,41 @@ static void test_edges(void)
     userfault_view_free(top);
 }
 
+/* A page of a block that several slots map */
+static void test_clear(void)
+{
+    static int block, other;
+    UserfaultView *view[] = {
+        userfault_view_new(SLOT(0, 1), 0, 4 * PAGE, &other, 0, NULL, PAGE),
+        userfault_view_new(SLOT(0, 2), 4 * PAGE, 4 * PAGE, &block, 0, NULL,
+                           PAGE),
+        userfault_view_new(SLOT(0, 3), 8 * PAGE, 4 * PAGE, &block, 4 * PAGE,
+                           NULL, PAGE),
+        userfault_view_new(SLOT(1, 1), 0, 2 * PAGE, &block, 2 * PAGE, NULL,
+                           PAGE),
+    };
+    UserfaultMap *map = NULL;
+    unsigned i;
+
+    userfault_map_clear(NULL, &block, 0, PAGE);
+    for (i = 0; i < G_N_ELEMENTS(view); i++) {
+        g_assert_nonnull(view[i]);
+        add(&map, view[i]);
+    }
+    userfault_map_clear(map, &block, 3 * PAGE, PAGE);
+    for (i = 0; i < 4; i++) {
+        g_assert_true(userfault_view_test(view[0], i * PAGE));
+        g_assert_cmpint(userfault_view_test(view[1], i * PAGE), ==, i != 3);
+        g_assert_true(userfault_view_test(view[2], (4 + i) * PAGE));
+    }
+    g_assert_true(userfault_view_test(view[3], 2 * PAGE));
+    g_assert_false(userfault_view_test(view[3], 3 * PAGE));
+    for (i = 0; i < G_N_ELEMENTS(view); i++) {
+        userfault_view_free(view[i]);
+    }
+    g_free(map);
+}
+
 static void test_address_spaces(void)
 {
     UserfaultView *normal = view_new(SLOT(0, 5), PAGE, 4 * PAGE);
@@ -241,6 +276,7 @@ int main(int argc, char **argv)
              test_old_unchanged);
     unit_add("/userfault-map/slot-edges/found-within-only", test_edges);
     unit_add("/userfault-map/address-spaces/kept-apart", test_address_spaces);
+    unit_add("/userfault-map/clear/all-slots-of-the-block", test_clear);
     unit_add("/userfault-map/like/same-part-of-the-block-only", test_like);
     unit_add("/userfault-map/slots-come-and-go/found-in-order", test_churn);
     return g_test_run();
