@@ -85,6 +85,11 @@ void postcopy_recover_preempt_broke(MigrationIncomingState *mis)
     if (mis->postcopy_qemufile_dst) {
         qemu_file_shutdown(mis->postcopy_qemufile_dst);
     }
+    postcopy_recover_break(mis);
+}
+
+void postcopy_recover_break(MigrationIncomingState *mis)
+{
     /*
      * The main channel, by its other direction, which is not closed without
      * this mutex.  Without it the migration is being paused already.

@@ -39,4 +39,13 @@ int postcopy_recover_wait_preempt(MigrationIncomingState *mis);
  */
 void postcopy_recover_preempt_broke(MigrationIncomingState *mis);
 
+/**
+ * postcopy_recover_break: likewise, for any other thread
+ * @mis: the incoming migration
+ *
+ * Shuts down the main channel, whose reader then closes the other one.
+ * Takes mis->rp_mutex.
+ */
+void postcopy_recover_break(MigrationIncomingState *mis);
+
 #endif

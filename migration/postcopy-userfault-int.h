@@ -33,6 +33,8 @@ typedef struct PostcopyVcpu {
     /* Written by this vCPU's thread, read by postcopy_userfault_stop() */
     bool inside;
     PostcopyVcpuStats stats;
+    /* See there */
+    PostcopyHandover handover;
 } QEMU_ALIGNED(64) PostcopyVcpu;
 
 typedef struct PostcopyUserfault {
@@ -54,6 +56,7 @@ typedef struct PostcopyUserfault {
     PostcopyWaitTable *waits;
     PostcopyRequestQueue *queue;    /* by stop */
     PostcopyVcpu *vcpu;
+    uint8_t *handover_pages;        /* one for each vCPU; by stop */
     unsigned nr_vcpus;
     QemuMutex discard_lock;
     QemuMutex stats_lock;
@@ -76,5 +79,30 @@ extern const PostcopyRequestOps postcopy_userfault_request_ops;
  * postcopy_userfault_pause_locked().
  */
 void postcopy_userfault_channel_open_locked(PostcopyUserfault *u);
+
+/**
+ * postcopy_userfault_takes: where a vCPU takes a page of @b that comes for it
+ * @u: the service
+ * @v: the calling vCPU
+ * @b: the block
+ *
+ * Returns NULL if its loader has to place it.
+ */
+PostcopyHandover *postcopy_userfault_takes(PostcopyUserfault *u,
+                                           PostcopyVcpu *v,
+                                           const PostcopyBlock *b);
+
+/**
+ * postcopy_userfault_place_given: place the page that a vCPU was given
+ * @u: the service
+ * @v: the calling vCPU, with v->handover.given set
+ * @b: the block
+ * @offset: byte offset of the page in it
+ *
+ * Wakes others that wait for the page by now.  If that fails the migration is
+ * paused, and the page is still missing.  Without locks.
+ */
+void postcopy_userfault_place_given(PostcopyUserfault *u, PostcopyVcpu *v,
+                                    const PostcopyBlock *b, uint64_t offset);
 
 #endif

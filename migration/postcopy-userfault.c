@@ -9,7 +9,8 @@
  *
  * Threads      vCPUs, the fault thread, the loaders (listen and preempt
  *              thread), and whoever starts and stops incoming postcopy.
- * Owns         per block the set of pages asked for; the waiting vCPUs; the
+ * Owns         per block the set of pages asked for; the waiting vCPUs, and a
+ *              page for each, which it may be given (postcopy-handover.c); the
  *              queue of requests; the statistics, which outlive the service.
  * Locks        vCPUs share none on the fault path, but for a bucket of the
  *              wait table (same page, or a collision) and trylocks.  Order:
@@ -362,6 +363,19 @@ static void blocktime_begin(PostcopyUserfault *u, PostcopyBlock *b,
     }
 }
 
+/* Leave the table, kicked or not; true: the page has come. */
+static bool end_wait(PostcopyUserfault *u, PostcopyVcpu *v,
+                     const PostcopyBlock *b, uint64_t offset,
+                     PostcopyWaiter *waiter)
+{
+    bool arrived = postcopy_wait_end(u->waits, waiter);
+
+    if (qatomic_read(&v->handover.given)) {
+        postcopy_userfault_place_given(u, v, b, offset);
+    }
+    return arrived;
+}
+
 /* Sleep until the page is there (true) or the vCPU is kicked (false). */
 static bool wait_for_page(PostcopyUserfault *u, PostcopyVcpu *v,
                           PostcopyBlock *b, uint64_t offset, QemuPark *park)
@@ -370,9 +384,10 @@ static bool wait_for_page(PostcopyUserfault *u, PostcopyVcpu *v,
     PostcopyWaiter waiter;
     bool queued = false;
 
-    postcopy_wait_begin(u->waits, &waiter, page, park);
+    postcopy_wait_begin(u->waits, &waiter, page, park,
+                        postcopy_userfault_takes(u, v, b));
     if (page_present(b, offset) || !qatomic_read(&u->serving)) {
-        postcopy_wait_end(u->waits, &waiter);
+        end_wait(u, v, b, offset, &waiter);
         return true;
     }
     if (u->mis->blocktime_ctx && v->broken_page != page) {
@@ -389,7 +404,7 @@ static bool wait_for_page(PostcopyUserfault *u, PostcopyVcpu *v,
     }
     postcopy_count(&v->stats.waits, 1);
     qemu_park_sleep(park);
-    return postcopy_wait_end(u->waits, &waiter);
+    return end_wait(u, v, b, offset, &waiter);
 }
 
 static KVMUserfaultResult serve_fault(PostcopyUserfault *u, PostcopyVcpu *v,
@@ -582,11 +597,14 @@ static void free_requests(PostcopyUserfault *u)
 {
     g_clear_pointer(&u->queue, postcopy_request_queue_free);
     g_clear_pointer(&u->blocks, g_hash_table_unref);
+    g_clear_pointer(&u->handover_pages, qemu_vfree);
 }
 
 static void reset_service(PostcopyUserfault *u, MigrationIncomingState *mis)
 {
     unsigned threads = MACHINE(qdev_get_machine())->smp.max_cpus;
+    size_t page = qemu_real_host_page_size();
+    unsigned i;
 
     free_requests(u);
     postcopy_wait_table_free(u->waits);
@@ -598,6 +616,11 @@ static void reset_service(PostcopyUserfault *u, MigrationIncomingState *mis)
     u->nr_vcpus = threads;
     u->vcpu = qemu_memalign(64, sizeof(*u->vcpu) * threads);
     memset(u->vcpu, 0, sizeof(*u->vcpu) * threads);
+    /* Those of vCPUs that never wait stay untouched, and cost nothing. */
+    u->handover_pages = qemu_memalign(page, page * threads);
+    for (i = 0; i < threads; i++) {
+        u->vcpu[i].handover.page = u->handover_pages + i * page;
+    }
     u->waits = postcopy_wait_table_new(threads);
     u->blocks = g_hash_table_new_full(NULL, NULL, NULL, block_free);
     u->ever = true;

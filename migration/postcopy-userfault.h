@@ -70,6 +70,27 @@ void postcopy_userfault_account(MigrationIncomingState *mis);
 void postcopy_userfault_received(QEMUFile *f);
 
 /**
+ * postcopy_userfault_arrived: a host page has come
+ * @mis: the incoming migration
+ * @host: where it belongs
+ * @from: its content; NULL for a page of zeroes
+ * @rb: its block
+ *
+ * Has it placed by the vCPU that waits for it, or places it.  Returns 0 or what
+ * postcopy_place_page() returned.  For loaders, without locks.
+ */
+int postcopy_userfault_arrived(MigrationIncomingState *mis, void *host,
+                               void *from, RAMBlock *rb);
+
+/**
+ * postcopy_userfault_settle: wait until all pages that have come are placed
+ *
+ * For the thread that pauses an incoming postcopy, when no loader runs any
+ * more, before the bitmap of received pages is used.  Without locks.
+ */
+void postcopy_userfault_settle(void);
+
+/**
  * postcopy_userfault_request: ask the source for a host page
  * @mis: the incoming migration
  * @rb: the block

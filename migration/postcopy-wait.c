@@ -2,11 +2,14 @@
  * Who waits for which page: exact wake-ups for postcopy page faults
  *
  * Threads      vCPUs wait; the threads that load the stream wake.
+ *              One that waits alone may be given the page instead, and places
+ *              it: so pages are placed by as many threads as wait for them.
  * Owns         a hash table of waiters; the waiters live on the stacks of the
  *              waiting threads.
- * Locks        one mutex a bucket, held for a few instructions, never across
- *              a system call and never two at a time.  Threads meet on one
- *              only when they wait for the same page, or by a collision.
+ * Locks        one mutex a bucket, held for a few instructions or while a page
+ *              is copied, never across a system call and never two at a time.
+ *              Threads meet on one only when they wait for the same page, or by
+ *              a collision.
  * Orderings    waiter: link, full barrier, look for the page
  *              waker:  page present, full barrier, look for waiters
  *              One of the two sees the other.  Without the barriers both
@@ -15,7 +18,8 @@
  *
  * A waiter that leaves early takes its bucket's lock to unlink itself.  The
  * waker sets DONE under that lock, so a DONE meant for one wait never reaches
- * the next one; a late futex wake may, and is harmless (qemu/park.h).
+ * the next one; a late futex wake may, and is harmless (qemu/park.h).  A page is
+ * given under it, too: a waiter that leaves has the page, or nobody gives it.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -84,12 +88,14 @@ static PostcopyWaitBucket *bucket_of(PostcopyWaitTable *table, uintptr_t page)
 }
 
 void postcopy_wait_begin(PostcopyWaitTable *table, PostcopyWaiter *waiter,
-                         uintptr_t page, QemuPark *park)
+                         uintptr_t page, QemuPark *park,
+                         PostcopyHandover *handover)
 {
     PostcopyWaitBucket *b = bucket_of(table, page);
 
     waiter->page = page;
     waiter->park = park;
+    waiter->handover = handover;
     waiter->linked = true;
     WITH_QEMU_LOCK_GUARD(&b->lock) {
         QLIST_INSERT_HEAD(&b->waiters, waiter, next);
@@ -120,6 +126,52 @@ bool postcopy_wait_end(PostcopyWaitTable *table, PostcopyWaiter *waiter)
     }
     unlink_locked(b, waiter);
     return false;
+}
+
+/* The waiter for @page if it is the only one, and takes it */
+static PostcopyWaiter *find_taker_locked(PostcopyWaitBucket *b, uintptr_t page)
+{
+    PostcopyWaiter *w, *found = NULL;
+
+    QLIST_FOREACH(w, &b->waiters, next) {
+        if (w->page == page) {
+            if (found || !w->handover) {
+                return NULL;
+            }
+            found = w;
+        }
+    }
+    return found;
+}
+
+bool postcopy_wait_give(PostcopyWaitTable *table, uintptr_t page,
+                        const void *from, size_t size)
+{
+    PostcopyWaitBucket *b = bucket_of(table, page);
+    PostcopyWaiter *w;
+    QemuPark *park;
+
+    /* No barrier: who is missed here is found when the page is placed. */
+    if (!qatomic_read(&b->nr)) {
+        return false;
+    }
+    WITH_QEMU_LOCK_GUARD(&b->lock) {
+        w = find_taker_locked(b, page);
+        if (!w) {
+            return false;
+        }
+        w->handover->zero = !from;
+        if (from) {
+            memcpy(w->handover->page, from, size);
+        }
+        qatomic_set(&w->handover->given, true);
+        unlink_locked(b, w);
+        park = w->park;
+        /* Last touch of w, as in wake_batch(). */
+        qemu_park_done(park);
+    }
+    qemu_park_wake(park);
+    return true;
 }
 
 /*

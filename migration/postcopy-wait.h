@@ -10,11 +10,28 @@
 #include "qemu/park.h"
 #include "qemu/queue.h"
 
+/*
+ * Where a thread takes the page it waits for, to place it itself.  It outlives
+ * the waits.
+ */
+typedef struct PostcopyHandover {
+    /* Set once */
+    uint8_t *page;
+    /* Written by who gives, under the bucket's lock; then the waiter's */
+    bool zero;              /* the page is, and @page is not used */
+    /*
+     * Set under the bucket's lock before the waiter is woken; cleared by it,
+     * with release semantics, when the page is placed or will not be
+     */
+    bool given;
+} PostcopyHandover;
+
 /* One wait of one thread; lives on that thread's stack. */
 typedef struct PostcopyWaiter {
     /* Set once, by postcopy_wait_begin() */
     uintptr_t page;
     QemuPark *park;
+    PostcopyHandover *handover;
     /* Under the bucket's lock */
     QLIST_ENTRY(PostcopyWaiter) next;
     bool linked;
@@ -39,12 +56,14 @@ void postcopy_wait_table_free(PostcopyWaitTable *table);
  * @waiter: storage that stays valid until postcopy_wait_end()
  * @page: host address of the page, rounded down to its block's page size
  * @park: the calling thread's park word, reset by the caller
+ * @handover: where it would take the page, with "given" false; or NULL
  *
  * A full barrier: if the page is looked for after this call and is not
  * there, then whoever makes it present sees the waiter.
  */
 void postcopy_wait_begin(PostcopyWaitTable *table, PostcopyWaiter *waiter,
-                         uintptr_t page, QemuPark *park);
+                         uintptr_t page, QemuPark *park,
+                         PostcopyHandover *handover);
 
 /**
  * postcopy_wait_end: the calling thread no longer waits
@@ -52,9 +71,26 @@ void postcopy_wait_begin(PostcopyWaitTable *table, PostcopyWaiter *waiter,
  * @waiter: as given to postcopy_wait_begin()
  *
  * Afterwards nobody touches @waiter or sets DONE in its park word.
- * Returns true if the page was announced, false if the thread left early.
+ * Returns true if the page was announced or given, false if the thread left
+ * early.  Whoever was given the page has to place it, kicked or not: nobody
+ * else has it.
  */
 bool postcopy_wait_end(PostcopyWaitTable *table, PostcopyWaiter *waiter);
+
+/**
+ * postcopy_wait_give: leave it to the thread that waits for a page to place it
+ * @table: the table
+ * @page: as for postcopy_wait_begin(); it is not there yet
+ * @from: its content, copied before this returns; NULL for a page of zeroes
+ * @size: of the page in bytes, as is room for in PostcopyHandover.page
+ *
+ * Does nothing, and returns false, if none waits, if one of those that do takes
+ * no page, or if several do: they would wait for one of them to run.
+ * Returns true if the page was given and the thread is awake.  Any thread, no
+ * lock needed.
+ */
+bool postcopy_wait_give(PostcopyWaitTable *table, uintptr_t page,
+                        const void *from, size_t size);
 
 /**
  * postcopy_wait_wake: wake all threads that wait for a page, and no other

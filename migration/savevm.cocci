@@ -21,6 +21,18 @@ symbol mis;
  ...
  }
 
+//# rule settle places 1 -- nothing reads the channels any more; what has come is placed before the source is told
+@@
+symbol mis;
+@@
+ postcopy_pause_incoming(...)
+ {
+ <...
++postcopy_userfault_settle();
+ migrate_set_state(&mis->state, mis->state, MIGRATION_STATUS_POSTCOPY_PAUSED);
+ ...>
+ }
+
 //# rule resume places 1 -- ask again for what vCPUs and the fault thread have asked for
 @@
 symbol mis;

@@ -33,6 +33,7 @@ SERVICE = ('migration/postcopy-userfault.c', 'migration/postcopy-userfault-chann
            'migration/postcopy-wait.c', 'migration/postcopy-readahead.c',
            'migration/postcopy-recover.c', 'migration/postcopy-place.c',
            'migration/postcopy-answer.c', 'migration/postcopy-order.c',
+           'migration/postcopy-handover.c',
            'accel/kvm/kvm-userfault.c', 'accel/kvm/userfault-map.c')
 TARGETS = {
     'destination': (('destination.c', 'check.c', 'stream.c', 'vcpu.c'), ('syscall',)),

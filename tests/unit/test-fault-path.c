@@ -40,10 +40,11 @@ typedef struct Run {
     bool background;
     bool kicks;
     bool ahead;
+    bool gives;                 /* a page to a vCPU, for it to place */
     pthread_t *vcpu;
     unsigned running;
     unsigned told, heard;
-    unsigned broken;
+    unsigned broken, given;
     /* A page that the device waits for, plus 1; the fault thread sets 0 */
     unsigned device_page;
     unsigned device_faults, device_met_vcpu;
@@ -53,7 +54,7 @@ typedef struct Run {
     unsigned *stream;
     unsigned put, taken;
     uint32_t chance;
-    /* Under place_lock, as QEMU's loaders place one page at a time */
+    /* Under place_lock, as the kernel places a page once */
     QemuMutex place_lock;
 } Run;
 
@@ -139,15 +140,55 @@ static bool ask_ahead(Run *r, unsigned page)
     return true;
 }
 
+static void place(Run *r, unsigned page, unsigned content)
+{
+    WITH_QEMU_LOCK_GUARD(&r->place_lock) {
+        if (page_present(&r->b, page)) {
+            return;
+        }
+        r->b.content[page] = content;
+        set_bit_atomic(page, r->b.present);
+    }
+    postcopy_wait_wake(r->waits, page * PAGE);
+}
+
+/* A loader has read it. */
+static void arrived(Run *r, unsigned page)
+{
+    unsigned content = page + 1;
+
+    if (postcopy_wait_give(r->waits, page * PAGE, &content, sizeof(content))) {
+        qatomic_inc(&r->given);
+    } else {
+        place(r, page, content);
+    }
+}
+
+static bool end_wait(Run *r, unsigned page, PostcopyWaiter *waiter,
+                     PostcopyHandover *handover)
+{
+    bool ended = postcopy_wait_end(r->waits, waiter);
+
+    if (qatomic_read(&handover->given)) {
+        g_assert_false(handover->zero);
+        place(r, page, *(unsigned *)handover->page);
+        qatomic_store_release(&handover->given, false);
+    }
+    return ended;
+}
+
 static bool fault(Run *r, unsigned number, unsigned page, uint32_t *chance)
 {
+    unsigned content = 0;
+    PostcopyHandover handover = { .page = (uint8_t *)&content };
     PostcopyWaiter waiter;
     bool queued = false;
 
     qemu_park_reset(&own_park);
-    postcopy_wait_begin(r->waits, &waiter, page * PAGE, &own_park);
+    postcopy_wait_begin(r->waits, &waiter, page * PAGE, &own_park,
+                        r->gives ? &handover : NULL);
     if (page_present(&r->b, page)) {
-        postcopy_wait_end(r->waits, &waiter);
+        end_wait(r, page, &waiter, &handover);
         return true;
     }
     if (postcopy_request_claim(&r->b.map, page * PAGE)) {
@@ -165,7 +206,7 @@ static bool fault(Run *r, unsigned number, unsigned page, uint32_t *chance)
         raise(SIGUSR1);
     }
     qemu_park_sleep(&own_park);
-    return postcopy_wait_end(r->waits, &waiter);
+    return end_wait(r, page, &waiter, &handover);
 }
 
 static void run_vcpu(Run *r, unsigned number)
@@ -212,18 +253,6 @@ static void serve_device(Run *r)
     qatomic_store_release(&r->device_page, 0);
 }
 
-static void place(Run *r, unsigned page)
-{
-    WITH_QEMU_LOCK_GUARD(&r->place_lock) {
-        if (page_present(&r->b, page)) {
-            return;
-        }
-        r->b.content[page] = page + 1;
-        set_bit_atomic(page, r->b.present);
-    }
-    postcopy_wait_wake(r->waits, page * PAGE);
-}
-
 /* Also plays the fault thread, which sends what vCPUs could not. */
 static void run_loader(Run *r, unsigned number)
 {
@@ -250,9 +279,9 @@ static void run_loader(Run *r, unsigned number)
             ahead = 2 * r->taken + 16;
         }
         if (page >= 0) {
-            place(r, page);
+            arrived(r, page);
         } else if (r->background && next < MIN(ahead, r->b.pages)) {
-            place(r, next);
+            arrived(r, next);
             next += LOADERS;
         } else {
             sched_yield();
@@ -318,7 +347,7 @@ static void run(unsigned vcpus, bool background, bool kicks, bool ahead)
     }
     while (r.taken < r.put) {
         /* Asked for ahead, and no vCPU has come to it. */
-        place(&r, r.stream[r.taken++]);
+        arrived(&r, r.stream[r.taken++]);
     }
 
     for (i = 0; i < pages; i++) {

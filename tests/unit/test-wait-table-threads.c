@@ -38,7 +38,7 @@ static void one_wait(Crowd *c, unsigned number, uint32_t *chance)
     bool woken;
 
     qemu_park_reset(&own_park);
-    postcopy_wait_begin(c->table, &waiter, page * PAGE, &own_park);
+    postcopy_wait_begin(c->table, &waiter, page * PAGE, &own_park, NULL);
     /* Leave at once, a little later, or when woken or kicked. */
     switch (unit_random(chance) % 4) {
     case 0:
@@ -178,7 +178,8 @@ static void end_thread(unsigned number, void *opaque)
             PostcopyWaiter waiter;
 
             qemu_park_reset(&own_park);
-            postcopy_wait_begin(e->table, &waiter, number * PAGE, &own_park);
+            postcopy_wait_begin(e->table, &waiter, number * PAGE, &own_park,
+                                NULL);
             if (qatomic_read(&e->serving)) {
                 g_assert_cmphex(qemu_park_sleep(&own_park), ==,
                                 QEMU_PARK_DONE);

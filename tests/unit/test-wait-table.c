@@ -29,6 +29,7 @@ void *__wrap_qemu_memalign(size_t alignment, size_t size)
 typedef struct Waiting {
     PostcopyWaiter waiter;
     QemuPark park;
+    PostcopyHandover *handover;
     uintptr_t page;
     bool woken;
 } Waiting;
@@ -38,7 +39,7 @@ static void enter(PostcopyWaitTable *t, Waiting *w, uintptr_t page)
     w->page = page;
     w->woken = false;
     qemu_park_reset(&w->park);
-    postcopy_wait_begin(t, &w->waiter, page, &w->park);
+    postcopy_wait_begin(t, &w->waiter, page, &w->park, w->handover);
     g_assert_cmphex(qemu_park_state(&w->park), ==, 0);
 }
 
@@ -62,7 +63,7 @@ static uintptr_t page_at(unsigned i)
 static void test_fresh(void)
 {
     PostcopyWaitTable *t = postcopy_wait_table_new(THREADS);
-    Waiting w;
+    Waiting w = { 0 };
 
     g_assert_cmpuint(postcopy_wait_wake(t, page_at(0)), ==, 0);
     enter(t, &w, page_at(0));
@@ -104,7 +105,7 @@ static void test_collisions(void)
 static void test_strides(void)
 {
     static const uint64_t strides[] = { 4096, 1 << 16, 2 << 20, 1 << 30 };
-    Waiting w[200];
+    Waiting w[200] = { 0 };
     unsigned s, i;
 
     for (s = 0; s < ARRAY_SIZE(strides); s++) {
@@ -174,7 +175,7 @@ static void test_wake_all(void)
 static void test_left_early(void)
 {
     PostcopyWaitTable *t = postcopy_wait_table_new(THREADS);
-    Waiting first, second;
+    Waiting first = { 0 }, second = { 0 };
 
     enter(t, &first, page_at(0));
     enter(t, &second, page_at(0));
@@ -193,7 +194,7 @@ static void test_left_early(void)
 static void test_kicked_and_woken(void)
 {
     PostcopyWaitTable *t = postcopy_wait_table_new(THREADS);
-    Waiting w;
+    Waiting w = { 0 };
 
     enter(t, &w, page_at(0));
     qemu_park_kick(&w.park);
@@ -208,7 +209,7 @@ static void test_kicked_and_woken(void)
 static void test_again(void)
 {
     PostcopyWaitTable *t = postcopy_wait_table_new(1);
-    Waiting w;
+    Waiting w = { 0 };
     unsigned i;
 
     for (i = 0; i < 1000; i++) {
@@ -220,6 +221,113 @@ static void test_again(void)
         leave(t, &w);
         g_assert_cmpuint(postcopy_wait_wake(t, page_at(i % 3)), ==, 0);
     }
+    postcopy_wait_table_free(t);
+}
+
+/* --- pages that are given ------------------------------------------------- */
+
+static const uint8_t content[PAGE] = { [0] = 1, [77] = 2, [PAGE - 1] = 3 };
+
+typedef struct Taker {
+    Waiting w;
+    PostcopyHandover handover;
+    uint8_t page[PAGE];
+} Taker;
+
+static void enter_taker(PostcopyWaitTable *t, Taker *k, uintptr_t page)
+{
+    memset(k, 0xa5, sizeof(*k));
+    k->handover = (PostcopyHandover) { .page = k->page };
+    k->w.handover = &k->handover;
+    enter(t, &k->w, page);
+}
+
+static void test_give(void)
+{
+    PostcopyWaitTable *t = postcopy_wait_table_new(THREADS);
+    Taker k;
+
+    g_assert_false(postcopy_wait_give(t, page_at(0), content, PAGE));
+    enter_taker(t, &k, page_at(0));
+    g_assert_false(postcopy_wait_give(t, page_at(1), content, PAGE));
+    g_assert_false(k.handover.given);
+    g_assert_true(postcopy_wait_give(t, page_at(0), content, PAGE));
+    k.w.woken = true;
+    g_assert_true(k.handover.given);
+    g_assert_false(k.handover.zero);
+    g_assert_cmpmem(k.page, PAGE, content, PAGE);
+    /* It comes once, and wakes nobody else. */
+    g_assert_false(postcopy_wait_give(t, page_at(0), content, PAGE));
+    g_assert_cmpuint(postcopy_wait_wake(t, page_at(0)), ==, 0);
+    leave(t, &k.w);
+    postcopy_wait_table_free(t);
+}
+
+static void test_give_zeroes(void)
+{
+    PostcopyWaitTable *t = postcopy_wait_table_new(THREADS);
+    Taker k;
+
+    enter_taker(t, &k, page_at(0));
+    g_assert_true(postcopy_wait_give(t, page_at(0), NULL, PAGE));
+    k.w.woken = true;
+    g_assert_true(k.handover.given);
+    g_assert_true(k.handover.zero);
+    leave(t, &k.w);
+    postcopy_wait_table_free(t);
+}
+
+/* Whoever is there already must not wait for the other one to run. */
+static void test_give_to_one_of_two(gconstpointer takers)
+{
+    PostcopyWaitTable *t = postcopy_wait_table_new(THREADS);
+    Waiting plain = { 0 };
+    Taker k, second;
+    bool both = GPOINTER_TO_INT(takers) == 2;
+
+    enter_taker(t, &k, page_at(0));
+    if (both) {
+        enter_taker(t, &second, page_at(0));
+    } else {
+        enter(t, &plain, page_at(0));
+    }
+    g_assert_false(postcopy_wait_give(t, page_at(0), content, PAGE));
+    g_assert_false(k.handover.given);
+    leave(t, both ? &second.w : &plain);
+    g_assert_true(postcopy_wait_give(t, page_at(0), content, PAGE));
+    k.w.woken = true;
+    leave(t, &k.w);
+    postcopy_wait_table_free(t);
+}
+
+static void test_give_to_none_that_takes(void)
+{
+    PostcopyWaitTable *t = postcopy_wait_table_new(THREADS);
+    Waiting w = { 0 };
+
+    enter(t, &w, page_at(0));
+    g_assert_false(postcopy_wait_give(t, page_at(0), content, PAGE));
+    leave(t, &w);
+    postcopy_wait_table_free(t);
+}
+
+/* Kicked, but not gone: the page is its. */
+static void test_give_to_kicked(void)
+{
+    PostcopyWaitTable *t = postcopy_wait_table_new(THREADS);
+    Taker k;
+
+    enter_taker(t, &k, page_at(0));
+    qemu_park_kick(&k.w.park);
+    g_assert_true(postcopy_wait_give(t, page_at(0), content, PAGE));
+    g_assert_true(postcopy_wait_end(t, &k.w.waiter));
+    g_assert_true(k.handover.given);
+    /* Kicked and gone: nobody has it. */
+    enter_taker(t, &k, page_at(0));
+    qemu_park_kick(&k.w.park);
+    g_assert_false(postcopy_wait_end(t, &k.w.waiter));
+    g_assert_false(postcopy_wait_give(t, page_at(0), content, PAGE));
+    g_assert_false(k.handover.given);
     postcopy_wait_table_free(t);
 }
 

@@ -153,7 +153,7 @@ bool service_wait_begin(Service *s, Vcpu *v, uint64_t offset,
                         PostcopyWaiter *waiter)
 {
     postcopy_wait_begin(s->waits, waiter, (uintptr_t)s->block.host + offset,
-                        &v->park);
+                        &v->park, NULL);
     if (page_present(&s->block, offset) || !qatomic_read(&s->serving)) {
         postcopy_wait_end(s->waits, waiter);
         return false;

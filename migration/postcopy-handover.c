@@ -1,0 +1,86 @@
+/*
+ * Pages placed by the vCPUs that wait for them
+ *
+ * All pages come by one or two connections, but placing one costs several times
+ * what reading it does.  So a loader does not place a page for which one vCPU
+ * waits: that vCPU has to run anyhow before the page is of use, and places it.
+ * What is left to the loader is to read it, to copy it and to wake the vCPU.
+ *
+ * Threads      loaders give, vCPUs place, the listen thread waits for them.
+ * Owns         nothing; the pages in between are the service's.
+ * Locks        none of its own; those of placing a page.
+ * Orderings    a loader gives, then halts; postcopy_pause_incoming() waits until
+ *              it has, then for each vCPU that was given a page.  So the bitmap
+ *              of received pages, which the source goes by in a recovery, has
+ *              all of them, and none is placed while the source sends it again.
+ *              At the end, wait_until_outside() in postcopy-userfault.c waits.
+ * Failure      a vCPU that cannot place its page has the migration paused, as a
+ *              loader would, and waits anew: the page is sent again.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "postcopy-ram.h"
+#include "postcopy-recover.h"
+#include "postcopy-userfault-int.h"
+#include "trace.h"
+
+/* How often to look whether a vCPU has placed its page, in microseconds */
+#define LOOK_US 100
+
+static int place(MigrationIncomingState *mis, void *host, void *from,
+                 RAMBlock *rb)
+{
+    return from ? postcopy_place_page(mis, host, from, rb)
+                : postcopy_place_page_zero(mis, host, rb);
+}
+
+int postcopy_userfault_arrived(MigrationIncomingState *mis, void *host,
+                               void *from, RAMBlock *rb)
+{
+    PostcopyUserfault *u = &postcopy_userfault;
+
+    if (qatomic_read(&u->serving) &&
+        postcopy_wait_give(u->waits, (uintptr_t)host, from,
+                           qemu_ram_pagesize(rb))) {
+        return 0;
+    }
+    return place(mis, host, from, rb);
+}
+
+PostcopyHandover *postcopy_userfault_takes(PostcopyUserfault *u,
+                                           PostcopyVcpu *v,
+                                           const PostcopyBlock *b)
+{
+    /* QEMU's own sums of blocked time are those of one thread at a time. */
+    return b->page_size == qemu_real_host_page_size() &&
+           !u->mis->blocktime_ctx ? &v->handover : NULL;
+}
+
+void postcopy_userfault_place_given(PostcopyUserfault *u, PostcopyVcpu *v,
+                                    const PostcopyBlock *b, uint64_t offset)
+{
+    PostcopyHandover *h = &v->handover;
+    uint8_t *host = b->host + offset;
+    int ret = place(u->mis, host, h->zero ? NULL : h->page, b->rb);
+
+    trace_postcopy_userfault_place_given(host, ret);
+    if (ret) {
+        postcopy_recover_break(u->mis);
+    }
+    qatomic_store_release(&h->given, false);
+}
+
+void postcopy_userfault_settle(void)
+{
+    PostcopyUserfault *u = &postcopy_userfault;
+    unsigned i;
+
+    for (i = 0; qatomic_read(&u->serving) && i < u->nr_vcpus; i++) {
+        while (qatomic_load_acquire(&u->vcpu[i].handover.given)) {
+            g_usleep(LOOK_US);
+        }
+    }
+}
