@@ -22,6 +22,8 @@
 
 #include "qemu/osdep.h"
 #include "qemu/atomic.h"
+#include "qemu/notify.h"
+#include "qemu/thread.h"
 #include "postcopy-ram.h"
 #include "postcopy-recover.h"
 #include "postcopy-userfault-int.h"

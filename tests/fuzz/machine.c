@@ -33,6 +33,7 @@
 #include "fuzz.h"
 #include "machine.h"
 #include "peek.h"
+#include "vcpu.h"
 
 /* Data that the code under test reads */
 TargetPageBits target_page = {
@@ -326,7 +327,7 @@ static int place(uint64_t to, const void *from, uint64_t length)
         machine_uffd.error = 0;
         /* The others are tried again. */
         if (errno != EAGAIN && errno != ENOMEM) {
-            machine_uffd.vcpu_errors += !machine_is_main;
+            machine_uffd.vcpu_errors += !machine_is_main && !vcpu_has_page();
         }
         return -1;
     }

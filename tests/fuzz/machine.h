@@ -104,7 +104,7 @@ void machine_grace_period(void);
 typedef struct MachineUffd {
     int error;                  /* of the next placing, then 0 */
     unsigned placed;            /* host pages */
-    unsigned vcpu_errors;       /* of placings by vCPUs */
+    unsigned vcpu_errors;       /* of placings by vCPUs, before they wait */
 } MachineUffd;
 
 extern MachineUffd machine_uffd;

@@ -24,6 +24,7 @@
 #include "system/kvm.h"
 #include "kvm-userfault-abi.h"
 #include "kvm-userfault.h"
+#include "migration/postcopy-userfault-int.h"
 #include "fuzz.h"
 #include "vcpu.h"
 
@@ -267,6 +268,12 @@ unsigned vcpus_asleep(void)
         n += vcpu[i].state == VCPU_SLEEPS;
     }
     return n;
+}
+
+bool vcpu_has_page(void)
+{
+    return self &&
+           postcopy_userfault.vcpu[self->cpu.cpu_index].handover.given;
 }
 
 unsigned vcpu_missed_exits(void)

@@ -71,4 +71,7 @@ unsigned vcpus_asleep(void);
  */
 unsigned vcpu_missed_exits(void);
 
+/* Whether the calling thread is a vCPU that was given a page to place */
+bool vcpu_has_page(void);
+
 #endif

@@ -1,15 +1,19 @@
 /*
- * Does a vCPU ever sleep although its page is there, or after a kick?
+ * Does a vCPU ever sleep although its page is there, or after a kick?  Is a page
+ * ever lost that was given to a vCPU?
  *
  * One bucket of the wait table; a vCPU with two faults in a row; two loaders,
- * each of which places a page; and either another vCPU that wants one of these,
+ * each of which has a page, and gives or places it; and either another vCPU that wants one of these,
  * or a kick, whose sender may wait until it is noticed before pages come.
  *
  * Mirrors
  *   migration/postcopy-wait.c: postcopy_wait_begin unlink_locked
- *       postcopy_wait_end wake_batch wake_bucket postcopy_wait_wake
- *   migration/postcopy-userfault.c: wait_for_page serve_fault page_present
- *       postcopy_userfault_placed
+ *       postcopy_wait_end find_taker_locked postcopy_wait_give wake_batch
+ *       wake_bucket postcopy_wait_wake
+ *   migration/postcopy-handover.c: postcopy_userfault_arrived
+ *       postcopy_userfault_place_given
+ *   migration/postcopy-userfault.c: end_wait wait_for_page serve_fault
+ *       page_present postcopy_userfault_placed
  *   accel/kvm/kvm-userfault.c: kvm_userfault_handle_exit kvm_userfault_kick
  *   include/qemu/park.h: qemu_park_reset qemu_park_state qemu_park_kick
  *       qemu_park_done qemu_park_wake qemu_park_sleep
@@ -17,6 +21,7 @@
  * Left out
  *   Requests: request-flush.pml.  Bits of memslots: slots.pml.  The end of the
  *   service: stop.pml.  Other buckets: nothing in one is shared with another.
+ *   What pauses a migration, and then waits for pages that were given.
  *   What futex(2) does inside: it compares and goes to sleep in one step.
  *   A signal handler runs on the vCPU's thread, so it is one step for it.
  *
@@ -35,6 +40,10 @@
  *   BREAK_LATE_RESET         deadlock  look for a kick, then reset the word
  *   BREAK_NO_KICK            deadlock  the handler does not touch the word
  *   BREAK_NO_RESET           assert    DONE of the wait before is still there
+ *   BREAK_GIVEN_UNPLACED     assert    a kicked vCPU leaves with its page
+ *   BREAK_GIVEN_UNWOKEN      deadlock  it places the page, and wakes nobody
+ *   BREAK_GIVE_NO_WAKE       deadlock  the page is given, but nobody is woken
+ *   BREAK_GIVE_UNLOCKED      assert    find who takes it, unlock, then give
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -65,6 +74,7 @@ typedef Waiter {
 };
 
 Waiter waiter[2];
+bool given[2];                  /* PostcopyHandover.given */
 bool asleep[2];                 /* in futex(2) */
 bool kick_comes;                /* for vCPU 0 */
 bool immediate_exit;            /* its */
@@ -183,15 +193,55 @@ inline postcopy_wait_end()
     waiter[me].alive = false;   /* its function returns */
 }
 
+#define waits(who, wanted) (waiter[who].linked && waiter[who].page == wanted)
+
+/* Sets which: the only one that waits, or NONE */
+inline find_taker_locked(wanted)
+{
+    if
+    :: waits(0, wanted) && !waits(1, wanted) -> which = 0;
+    :: waits(1, wanted) && !waits(0, wanted) -> which = 1;
+    :: else -> which = NONE;
+    fi
+}
+
+/* Sets which: who was given the page, or NONE */
+inline postcopy_wait_give(wanted)
+{
+    if
+    :: READ(NR) == 0;
+    :: else ->
+#ifdef BREAK_GIVE_UNLOCKED
+        atomic {
+            qemu_mutex_lock(LOCK);
+            find_taker_locked(wanted);
+            qemu_mutex_unlock(LOCK);
+        }
+        qemu_mutex_lock(LOCK);
+#else
+        qemu_mutex_lock(LOCK);
+        find_taker_locked(wanted);
+#endif
+        if
+        :: which != NONE -> given[which] = true; unlink_locked(which);
+        :: else;
+        fi;
+        qemu_park_done(which);
+        qemu_mutex_unlock(LOCK);
+#ifndef BREAK_GIVE_NO_WAKE
+        qemu_park_wake(which);
+#endif
+    fi
+}
+
 /* Sets which: who was woken, or NONE; WAKE_BATCH is 1 */
 inline wake_batch(wanted)
 {
     atomic {
         qemu_mutex_lock(LOCK);
         if
-        :: waiter[0].linked && waiter[0].page == wanted -> which = 0;
-        :: !(waiter[0].linked && waiter[0].page == wanted) &&
-           waiter[1].linked && waiter[1].page == wanted -> which = 1;
+        :: waits(0, wanted) -> which = 0;
+        :: !waits(0, wanted) && waits(1, wanted) -> which = 1;
         :: else -> which = NONE;
         fi;
         if
@@ -249,6 +299,39 @@ inline kvm_userfault_kick()
 
 #define page_present() READ(PRESENT(page))
 
+inline postcopy_userfault_placed(wanted)
+{
+    write(PRESENT(wanted), 1);
+#ifdef BREAK_GIVEN_UNWOKEN
+    if
+    :: me < 2;
+    :: else -> postcopy_wait_wake(wanted);
+    fi
+#else
+    postcopy_wait_wake(wanted);
+#endif
+}
+
+inline postcopy_userfault_place_given()
+{
+    postcopy_userfault_placed(page);
+    given[me] = false;
+}
+
+inline end_wait()
+{
+    postcopy_wait_end();
+    if
+#ifdef BREAK_GIVEN_UNPLACED
+    :: given[me] && !(READ(WORD(me)) & KICKED) ->
+#else
+    :: given[me] ->
+#endif
+        postcopy_userfault_place_given();
+    :: else;
+    fi
+}
+
 /* Sets @arrived: the page is there; otherwise the vCPU was kicked. */
 inline wait_for_page()
 {
@@ -261,11 +344,11 @@ inline wait_for_page()
 #endif
     if
     :: there ->
-        postcopy_wait_end();
+        end_wait();
         arrived = true;
     :: else ->
         qemu_park_sleep();
-        postcopy_wait_end();
+        end_wait();
     fi;
     there = false;
     assert(!arrived || page_present());
@@ -315,7 +398,7 @@ inline touch(wanted)
 
 proctype vcpu(byte me)
 {
-    byte page;
+    byte page, which = NONE;
     bool arrived, there;
 
     touch(0);
@@ -331,18 +414,27 @@ proctype vcpu(byte me)
     fi
 }
 
+inline postcopy_userfault_arrived()
+{
+    postcopy_wait_give(page);
+    if
+    :: which != NONE -> which = NONE;
+    :: else ->
+#ifdef BREAK_WAKE_FIRST
+        postcopy_wait_wake(page);
+        write(PRESENT(page), 1);
+#else
+        postcopy_userfault_placed(page);
+#endif
+    fi
+}
+
 proctype loader(byte me; byte page)
 {
     byte which = NONE;
 
     !gated || kick_noticed;
-#ifdef BREAK_WAKE_FIRST
-    postcopy_wait_wake(page);
-    write(PRESENT(page), 1);
-#else
-    write(PRESENT(page), 1);
-    postcopy_wait_wake(page);       /* postcopy_userfault_placed() */
-#endif
+    postcopy_userfault_arrived();
 }
 
 /* The handler runs on vCPU 0's thread, in one step for that thread. */

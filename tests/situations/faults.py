@@ -17,7 +17,7 @@ from relay import free_port
 from situation import check, preloaded, reached, row, said, small_migration
 
 NOTICE = 60
-LISTEN, FAST = 'mig/dst/listen', 'mig/dst/preempt'
+LISTEN, FAST, VCPU = 'mig/dst/listen', 'mig/dst/preempt', 'CPU '
 
 
 def prefix(s, board):
@@ -75,7 +75,6 @@ def placed_before(s):
 def recover(s, relay):
     """The migration has paused by itself, on both sides."""
     m = s.migration
-    s.until(m.paused, NOTICE, 'the two sides were not paused')
     relay.cut()
     relay.target = free_port()
     m.recover(f'tcp:127.0.0.1:{relay.target}', f'tcp:127.0.0.1:{relay.port}')
@@ -83,14 +82,19 @@ def recover(s, relay):
     s.watch(True)
 
 
-def over_relay(s, relay, breaks):
-    """A migration that pauses after breaks() was called, and recovers"""
+def over_relay(s, relay, breaks, paused=lambda: None):
+    """
+    A migration that pauses after breaks() was called, and recovers after
+    paused()
+    """
     relay.target = free_port()
     s.into_postcopy(small_migration(),
                     f'tcp:127.0.0.1:{relay.target}', f'tcp:127.0.0.1:{relay.port}')
     s.watch(False)
     s.migration.tolerate_pause()
     breaks()
+    s.until(s.migration.paused, NOTICE, 'the two sides were not paused')
+    paused()
     recover(s, relay)
     s.hurry()
     s.conclude()
@@ -105,15 +109,42 @@ def cannot_place(s, thread):
     check(said(s.destination, 'cannot place a page') == 1, 'it was not said')
 
 
-@row('faults', 'a page of the preempt channel cannot be placed')
-def cannot_place_urgent(s):
+@row('faults', 'a page that a vCPU was given cannot be placed')
+def cannot_place_given(s):
     """It is sent again, once the migration has been recovered."""
+    cannot_place(s, VCPU)
+
+
+@row('faults', 'a page of the preempt channel cannot be placed', full=True)
+def cannot_place_urgent(s):
     cannot_place(s, FAST)
 
 
 @row('faults', 'a page of the main channel cannot be placed', full=True)
 def cannot_place_background(s):
     cannot_place(s, LISTEN)
+
+
+# Of a page, by which it is in place after no less than 1.8 s
+TRIES = 900
+
+
+@row('faults', 'the link is cut while a vCPU places its page')
+def cut_while_placing(s):
+    """The source learns of that page, and does not send it again."""
+    board = start(s)
+    with FaultyRelay() as relay:
+        def breaks():
+            order(board, 'copy', errno.EAGAIN, times=TRIES, thread=VCPU)
+            s.until(lambda: board.failed('copy'), NOTICE, 'no vCPU placed a page')
+            relay.cut()
+
+        def paused():
+            check(board.failed('copy') == TRIES, 'paused when the page had been '
+                  f'tried {board.failed("copy")} times of {TRIES}')
+
+        over_relay(s, relay, breaks, paused)
+    check(not said(s.destination, 'cannot place a page'), 'a page came twice')
 
 
 @row('faults', 'the preempt channel breaks alone')

@@ -320,12 +320,14 @@ static void run_thread(unsigned number, void *opaque)
     unit_meet(&r->meeting);
 }
 
-static void run(unsigned vcpus, bool background, bool kicks, bool ahead)
+static void run(unsigned vcpus, bool background, bool kicks, bool ahead,
+                bool gives)
 {
     unsigned pages = MAX(unit_rounds(20000) / vcpus, 64), i, early = 0;
     Run r = {
         .b.pages = pages, .vcpus = vcpus, .running = vcpus,
-        .background = background, .kicks = kicks, .ahead = ahead, .chance = 1,
+        .background = background, .kicks = kicks, .ahead = ahead,
+        .gives = gives, .chance = 1,
         .meeting.threads = vcpus + LOADERS + kicks,
     };
 
@@ -362,15 +364,17 @@ static void run(unsigned vcpus, bool background, bool kicks, bool ahead)
     g_assert_cmpuint(postcopy_wait_wake_all(r.waits), ==, 0);
     g_assert_cmpuint(r.put, >, 0);
     g_assert_cmpint(early > 0, ==, ahead);
+    g_assert_cmpint(r.given > 0, ==, gives);
     if (kicks && r.put > 500) {
         g_assert_cmpuint(r.broken, >, 0);
     }
     if (vcpus == 1 && !background) {
         g_assert_cmpuint(r.device_met_vcpu, >, 0);
     }
-    g_test_message("%u pages, %u asked for, %u waits broken, device: %u faults, "
-                   "%u of them for a page a vCPU had asked for", pages, r.put,
-                   r.broken, r.device_faults, r.device_met_vcpu);
+    g_test_message("%u pages, %u asked for, %u given, %u waits broken, device: "
+                   "%u faults, %u of them for a page a vCPU had asked for",
+                   pages, r.put, r.given, r.broken, r.device_faults,
+                   r.device_met_vcpu);
     postcopy_request_queue_free(r.queue);
     postcopy_wait_table_free(r.waits);
     postcopy_request_map_destroy(&r.b.map);
@@ -385,27 +389,32 @@ static void run(unsigned vcpus, bool background, bool kicks, bool ahead)
 
 static void test_on_demand(gconstpointer vcpus)
 {
-    run(GPOINTER_TO_UINT(vcpus), false, false, false);
+    run(GPOINTER_TO_UINT(vcpus), false, false, false, false);
+}
+
+static void test_given(gconstpointer vcpus)
+{
+    run(GPOINTER_TO_UINT(vcpus), false, false, false, true);
 }
 
 static void test_ahead(gconstpointer vcpus)
 {
-    run(GPOINTER_TO_UINT(vcpus), false, false, true);
+    run(GPOINTER_TO_UINT(vcpus), false, false, true, false);
 }
 
 static void test_ahead_kicked(gconstpointer vcpus)
 {
-    run(GPOINTER_TO_UINT(vcpus), true, true, true);
+    run(GPOINTER_TO_UINT(vcpus), true, true, true, true);
 }
 
 static void test_background(gconstpointer vcpus)
 {
-    run(GPOINTER_TO_UINT(vcpus), true, false, false);
+    run(GPOINTER_TO_UINT(vcpus), true, false, false, true);
 }
 
 static void test_kicked(gconstpointer vcpus)
 {
-    run(GPOINTER_TO_UINT(vcpus), true, true, false);
+    run(GPOINTER_TO_UINT(vcpus), true, true, false, true);
 }
 
 int main(int argc, char **argv)
@@ -420,6 +429,8 @@ int main(int argc, char **argv)
     for (i = 0; i < ARRAY_SIZE(vcpus); i++) {
         unit_add_number("/fault-path/on-demand/all-served-asked-once",
                         vcpus[i], test_on_demand);
+        unit_add_number("/fault-path/given/all-served-asked-once",
+                        vcpus[i], test_given);
         unit_add_number("/fault-path/background-too/all-served-asked-once",
                         vcpus[i], test_background);
         unit_add_number("/fault-path/waits-broken/all-served-asked-once",

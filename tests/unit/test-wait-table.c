@@ -350,5 +350,14 @@ int main(int argc, char **argv)
     unit_add("/wait-table/kicked-and-woken/counts-as-woken",
              test_kicked_and_woken);
     unit_add("/wait-table/waits-again/nothing-is-left-over", test_again);
+    unit_add("/wait-table/given/once-with-its-content", test_give);
+    unit_add("/wait-table/given-zeroes/said-so", test_give_zeroes);
+    unit_add_number("/wait-table/given-where-several-wait/refused", 1,
+                    test_give_to_one_of_two);
+    unit_add_number("/wait-table/given-where-several-wait/refused", 2,
+                    test_give_to_one_of_two);
+    unit_add("/wait-table/given-where-none-takes/refused",
+             test_give_to_none_that_takes);
+    unit_add("/wait-table/given-to-kicked/the-page-is-its", test_give_to_kicked);
     return g_test_run();
 }
