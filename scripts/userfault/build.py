@@ -33,7 +33,7 @@ from profiles import FIRMWARE, PROFILES
 
 FRAGMENT = os.path.join(REPO, 'tests', 'kernel', 'testhost.config')
 PLUGIN = [os.path.join(REPO, 'tests', 'bench', 'count', name)
-          for name in ('plugin.c', 'decode.c')]
+          for name in ('plugin.c', 'task.c', 'decode.c')]
 DEBUG = os.path.join(REPO, 'tests', 'kernel', 'debug')
 # What becomes arch/x86/kvm/*.o and, made from there, kvm.o
 KVM_FOLDERS = ('arch/x86/kvm', 'virt/kvm')

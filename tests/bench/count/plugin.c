@@ -8,7 +8,7 @@
  * Threads      one for each CPU of the test host; each has a Cpu of its own.  A
  *              Task belongs to the CPU that runs it.
  * Owns         a record for each address at which a block of code begins, for
- *              each block, and for each thread seen in the window.
+ *              each block, and for each thread seen in the window (task.h).
  * Locks        table_lock: the tables of addresses and of threads.
  * Failure      what cannot be read counts for the task 0.
  *
@@ -38,6 +38,7 @@
 #include <qemu-plugin.h>
 
 #include "decode.h"
+#include "task.h"
 
 QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
 
@@ -47,9 +48,6 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
 #define VMCB_EXIT_CODE  0x70
 #define EXIT_INTR       0x60
 #define EXIT_NMI        0x61
-#define CHUNK           1024
-#define CHUNKS          1024
-#define PENDING         8
 #define IRQ_DEPTH       8
 
 enum command {
@@ -72,38 +70,11 @@ enum hook {
 };
 
 /* Of an acquiring function: HOOK_ACQUIRE + type * 4 + condition */
-enum lock_type {
-    LOCK_SPIN,
-    LOCK_RW_READ,
-    LOCK_RW_WRITE,
-    LOCK_MUTEX,
-    LOCK_SEM_READ,
-    LOCK_SEM_WRITE,
-    LOCK_USER,
-};
-
 enum condition {
     TAKEN_ALWAYS,
     TAKEN_IF_ZERO,              /* the function returned 0 */
     TAKEN_IF_NONZERO,
 };
-
-enum place {
-    PLACE_USER,
-    PLACE_KERNEL,
-    PLACE_GUEST,                /* in a guest of the test host */
-    PLACE_TIMER,                /* the timer's interrupt */
-    PLACE_IRQ,                  /* another interrupt */
-    PLACE_INTERRUPTED,          /* between a VM exit by an interrupt and VMRUN */
-    PLACES,
-};
-
-/* An address at which a block begins; @hook may come later than the block. */
-typedef struct Pc {
-    uint64_t address;
-    unsigned id;
-    unsigned hook;
-} Pc;
 
 typedef struct Block {
     Pc *pc;
@@ -112,48 +83,6 @@ typedef struct Block {
     bool vmrun;                 /* the last one */
     uint64_t rep_at_end;        /* address, or 0 */
 } Block;
-
-/* What a thread holds: the path from a node to the root, the last one first */
-typedef struct Held Held;
-struct Held {
-    Held *parent, *children, *sibling;
-    uint64_t lock;
-    uint64_t site;              /* where the acquiring function returned to */
-    unsigned type;
-    uint64_t instructions;
-    uint64_t times;             /* it was acquired */
-};
-
-typedef struct Count {
-    uint64_t instructions;
-    uint32_t executions;
-} Count;
-
-typedef struct Pending {
-    uint64_t lock, site;
-    unsigned hook;
-} Pending;
-
-typedef struct Atomic {
-    uint64_t line;
-    uint32_t pc;
-    uint32_t times;
-} Atomic;
-
-typedef struct Task {
-    uint64_t address;
-    uint32_t pid;
-    uint64_t place[PLACES];
-    uint64_t vm_exits, vm_exits_interrupted, switches;
-    bool interrupted;           /* see PLACE_INTERRUPTED */
-    Held root;
-    Held *held;
-    Pending pending[PENDING];
-    unsigned nr_pending;
-    Count *count[CHUNKS];
-    Atomic *atomics;
-    unsigned nr_atomics, atomics_size;  /* a power of two */
-} Task;
 
 typedef struct Cpu {
     uint64_t task_address;
@@ -239,16 +168,6 @@ static Pc *find_pc(uint64_t address)
     return pc;
 }
 
-static Task *new_task(uint64_t address, uint32_t pid)
-{
-    Task *task = g_new0(Task, 1);
-
-    task->address = address;
-    task->pid = pid;
-    task->held = &task->root;
-    return task;
-}
-
 /* The CPU's thread in this window */
 static Task *find_task(Cpu *cpu)
 {
@@ -264,7 +183,7 @@ static Task *find_task(Cpu *cpu)
     g_mutex_lock(&table_lock);
     task = g_hash_table_lookup(tasks, &cpu->task_address);
     if (!task || task->pid != pid) {
-        task = new_task(cpu->task_address, pid);
+        task = task_new(cpu->task_address, pid);
         g_hash_table_replace(tasks, &task->address, task);
         g_ptr_array_add(task_list, task);
     }
@@ -274,96 +193,8 @@ static Task *find_task(Cpu *cpu)
     return task;
 }
 
-static void free_held(Held *held)
-{
-    while (held) {
-        Held *next = held->sibling;
-
-        free_held(held->children);
-        g_free(held);
-        held = next;
-    }
-}
-
-static void free_task(gpointer data)
-{
-    Task *task = data;
-
-    for (unsigned i = 0; i < CHUNKS; i++) {
-        g_free(task->count[i]);
-    }
-    free_held(task->root.children);
-    g_free(task->atomics);
-    g_free(task);
-}
-
 /* ------------------------------------------------------------------------- */
 /* Locks */
-
-static void acquire(Task *task, uint64_t lock, uint64_t site, unsigned type)
-{
-    Held *held;
-
-    for (held = task->held->children; held; held = held->sibling) {
-        if (held->lock == lock && held->site == site) {
-            break;
-        }
-    }
-    if (!held) {
-        held = g_new0(Held, 1);
-        held->lock = lock;
-        held->site = site;
-        held->type = type;
-        held->parent = task->held;
-        held->sibling = task->held->children;
-        task->held->children = held;
-    }
-    held->times++;
-    task->held = held;
-}
-
-static Held *find_held(Task *task, uint64_t lock)
-{
-    for (Held *held = task->held; held->parent; held = held->parent) {
-        if (held->lock == lock) {
-            return held;
-        }
-    }
-    return NULL;
-}
-
-/* Take again, over what @held stood on, what was taken after it. */
-static void rebuild(Task *task, Held *last, Held *held)
-{
-    if (last == held) {
-        task->held = held->parent;
-        return;
-    }
-    rebuild(task, last->parent, held);
-    acquire(task, last->lock, last->site, last->type);
-    task->held->times--;
-}
-
-static void release(Task *task, uint64_t lock)
-{
-    Held *held = find_held(task, lock);
-
-    if (held) {
-        rebuild(task, task->held, held);
-    }
-}
-
-/* A run queue's lock is taken by one thread and released by the next. */
-static void hand_over(Task *from, Task *to)
-{
-    for (Held *held = from->held; held->parent; held = from->held) {
-        if (held->type != LOCK_SPIN) {
-            return;
-        }
-        acquire(to, held->lock, held->site, held->type);
-        release(from, held->lock);
-    }
-}
 
 static void begin_acquire(Cpu *cpu, Task *task, unsigned hook)
 {
@@ -386,7 +217,7 @@ static void end_acquire(Cpu *cpu, Task *task)
                                                 : read_register(cpu, reg_rax);
 
     if (condition == TAKEN_ALWAYS || (condition == TAKEN_IF_ZERO) == !result) {
-        acquire(task, p->lock, p->site, (p->hook - HOOK_ACQUIRE) / 4);
+        task_acquire(task, p->lock, p->site, (p->hook - HOOK_ACQUIRE) / 4);
     }
 }
 
@@ -414,48 +245,6 @@ static void calibrate(Cpu *cpu, uint32_t pid)
             left, pid_offset);
 }
 
-static void write_held(FILE *out, const Held *held, int parent, int *number)
-{
-    for (const Held *h = held->children; h; h = h->sibling) {
-        int mine = (*number)++;
-
-        fprintf(out, "lock %d %d %" PRIx64 " %" PRIx64 " %u %" PRIu64 " %"
-                PRIu64 "\n", mine, parent, h->lock, h->site, h->type,
-                h->instructions, h->times);
-        write_held(out, h, mine, number);
-    }
-}
-
-static void write_task(FILE *out, const Task *task)
-{
-    int number = 0;
-
-    fprintf(out, "task %" PRIx64 " %" PRIu32, task->address, task->pid);
-    for (unsigned i = 0; i < PLACES; i++) {
-        fprintf(out, " %" PRIu64, task->place[i]);
-    }
-    fprintf(out, " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", task->vm_exits,
-            task->vm_exits_interrupted, task->switches);
-    for (unsigned i = 0; i < pc_list->len && i / CHUNK < CHUNKS; i++) {
-        const Count *chunk = task->count[i / CHUNK];
-        const Pc *pc = pc_list->pdata[i];
-
-        if (chunk && chunk[i % CHUNK].executions) {
-            fprintf(out, "pc %" PRIx64 " %" PRIu64 " %u\n", pc->address,
-                    chunk[i % CHUNK].instructions, chunk[i % CHUNK].executions);
-        }
-    }
-    write_held(out, &task->root, -1, &number);
-    for (unsigned i = 0; i < task->atomics_size; i++) {
-        const Atomic *a = &task->atomics[i];
-
-        if (a->times) {
-            fprintf(out, "atomic %" PRIx64 " %" PRIx64 " %u\n", a->line << 6,
-                    ((Pc *)pc_list->pdata[a->pc])->address, a->times);
-        }
-    }
-}
-
 static void write_window(uint64_t number)
 {
     char *path = g_strdup_printf("%s.%" PRIu64, output, number);
@@ -464,7 +253,7 @@ static void write_window(uint64_t number)
     if (out) {
         g_mutex_lock(&table_lock);
         for (unsigned i = 0; i < task_list->len; i++) {
-            write_task(out, task_list->pdata[i]);
+            task_write(out, task_list->pdata[i], pc_list);
         }
         g_mutex_unlock(&table_lock);
         fprintf(out, "end\n");
@@ -526,18 +315,6 @@ static enum place place_of(const Cpu *cpu, const Task *task, uint64_t address)
     return address >> 63 ? PLACE_KERNEL : PLACE_USER;
 }
 
-static void count(Task *task, const Pc *pc, unsigned instructions)
-{
-    Count **chunk = &task->count[pc->id / CHUNK % CHUNKS];
-
-    if (!*chunk) {
-        *chunk = g_new0(Count, CHUNK);
-    }
-    (*chunk)[pc->id % CHUNK].instructions += instructions;
-    (*chunk)[pc->id % CHUNK].executions++;
-    task->held->instructions += instructions;
-}
-
 static void switch_tasks(Cpu *cpu)
 {
     Task *from = counting ? find_task(cpu) : NULL;
@@ -548,7 +325,7 @@ static void switch_tasks(Cpu *cpu)
         Task *to = find_task(cpu);
 
         from->switches++;
-        hand_over(from, to);
+        task_hand_over(from, to);
     }
 }
 
@@ -603,7 +380,7 @@ static void hooked(Cpu *cpu, unsigned hook)
         return;
     }
     if (hook == HOOK_RELEASE) {
-        release(find_task(cpu), read_register(cpu, reg_rdi));
+        task_release(find_task(cpu), read_register(cpu, reg_rdi));
     } else {
         begin_acquire(cpu, find_task(cpu), hook);
     }
@@ -645,7 +422,7 @@ static void block_runs(unsigned index, void *opaque)
         place = place_of(cpu, task, pc->address);
         task->place[place] += instructions;
         if (place == PLACE_USER || place == PLACE_KERNEL) {
-            count(task, pc, instructions);
+            task_count(task, pc, instructions);
         }
         if (block->vmrun) {
             task->interrupted = false;
@@ -658,48 +435,6 @@ static void vmrun(unsigned index, void *opaque)
 {
     cpus[index].vmcb = read_register(&cpus[index], reg_rax);
     cpus[index].in_guest = true;
-}
-
-static Atomic *find_atomic(Task *task, uint64_t line, unsigned pc)
-{
-    unsigned mask = task->atomics_size - 1;
-    unsigned i = ((line * 0x9e3779b97f4a7c15ull) >> 32 ^ pc * 2654435761u) & mask;
-
-    while (task->atomics[i].times &&
-           (task->atomics[i].line != line || task->atomics[i].pc != pc)) {
-        i = (i + 1) & mask;
-    }
-    return &task->atomics[i];
-}
-
-static void grow_atomics(Task *task)
-{
-    Atomic *old = task->atomics;
-    unsigned size = task->atomics_size;
-
-    task->atomics_size = size ? size * 2 : 1024;
-    task->atomics = g_new0(Atomic, task->atomics_size);
-    for (unsigned i = 0; i < size; i++) {
-        if (old[i].times) {
-            *find_atomic(task, old[i].line, old[i].pc) = old[i];
-        }
-    }
-    g_free(old);
-}
-
-static void count_atomic(Task *task, uint64_t line, unsigned pc)
-{
-    Atomic *a;
-
-    if (task->nr_atomics * 2 >= task->atomics_size) {
-        grow_atomics(task);
-    }
-    a = find_atomic(task, line, pc);
-    if (!a->times++) {
-        a->line = line;
-        a->pc = pc;
-        task->nr_atomics++;
-    }
 }
 
 /* The CPU's thread, or NULL if what runs is not its own doing or not counted */
@@ -720,10 +455,10 @@ static void atomic_runs(unsigned index, qemu_plugin_meminfo_t info,
     if (!task || task->interrupted) {
         return;
     }
-    count_atomic(task, address >> 6, pc->id);
-    held = find_held(task, address);
+    task_count_atomic(task, address >> 6, pc->id);
+    held = task_find_held(task, address);
     if (held && held->type == LOCK_RW_READ) {
-        release(task, address);
+        task_release(task, address);
     }
 }
 
@@ -738,9 +473,9 @@ static void zero_stored(unsigned index, qemu_plugin_meminfo_t info,
     if (!task) {
         return;
     }
-    held = find_held(task, address);
+    held = task_find_held(task, address);
     if (held && (held->type == LOCK_SPIN || held->type == LOCK_RW_WRITE)) {
-        release(task, address);
+        task_release(task, address);
     }
 }
 
@@ -820,7 +555,7 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id,
     pc_list = g_ptr_array_new();
     find_pc(0);
     tasks = g_hash_table_new(g_int64_hash, g_int64_equal);
-    task_list = g_ptr_array_new_with_free_func(free_task);
+    task_list = g_ptr_array_new_with_free_func(task_free);
     qemu_plugin_register_vcpu_init_cb(id, cpu_begins);
     qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
     return 0;

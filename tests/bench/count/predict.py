@@ -4,6 +4,9 @@
 Assumptions, beside those of model.py:
 
 * there is a CPU for each vCPU, and for each thread that all faults pass through;
+* a machine with so many CPUs needs for a fault what was counted with as many
+  vCPUs, or with the next smaller number of them that was counted; below that,
+  with the smallest;
 * the time of an instruction is the same everywhere.  It is chosen so that what
   the fault thread and the loaders do in the kernel without KVM userfault takes
   as long as a page does in the published table with one userfaultfd; there it is
@@ -18,7 +21,8 @@ So the ratio of both modes says more than either.
 import model
 
 VCPUS = (1, 8, 64, 256, 512)
-COUNTED_WITH = 8                # vCPUs
+# vCPUs with which the time of an instruction is found
+COUNTED_WITH = 8
 
 
 def serial_threads(entry):
@@ -74,19 +78,33 @@ def all_fits():
     return {row: model.fits(points) for row, points in model.PUBLISHED.items()}
 
 
+def both_modes(entries):
+    """{vCPUs: {mode: entry}} of the numbers of vCPUs at which both were counted"""
+    found = {}
+    for entry in entries:
+        found.setdefault(entry['vcpus'], {})[entry['mode']] = entry
+    return {n: modes for n, modes in found.items() if {'off', 'on'} <= set(modes)}
+
+
+def nearest(counted, vcpus):
+    """Of the numbers @counted, that whose counts stand for @vcpus"""
+    return max((n for n in counted if n <= vcpus), default=min(counted))
+
+
 def report(entries, fits):
     """Lines; none unless both modes were counted with COUNTED_WITH vCPUs."""
-    known = {e['mode']: e for e in entries if e['vcpus'] == COUNTED_WITH}
-    if not {'off', 'on'} <= set(known):
+    known = both_modes(entries)
+    if COUNTED_WITH not in known:
         return []
     page = pair_of(fits, model.USERFAULTFD, 'queue')[1] if fits else 5.0
     more = pair_of(fits, model.LIMIT, 'line')[1] if fits else 0.3
-    us = us_per_instruction(known['off'], page)
+    us = us_per_instruction(known[COUNTED_WITH]['off'], page)
     lines = [f'an instruction takes {1e3 * us:.2f} ns; each further vCPU adds '
              f'{more:.2f} us', '',
              'CPUs  mode   faults/s  on / off  of all, the busiest part']
     for vcpus in VCPUS:
-        found = {mode: predict(known[mode], us, more, vcpus)
+        counted = known[nearest(known, vcpus)]
+        found = {mode: predict(counted[mode], us, more, vcpus)
                  for mode in ('off', 'on')}
         for mode, it in found.items():
             ratio = (f'{it["rate"] / found["off"]["rate"]:8.2f}' if mode == 'on'

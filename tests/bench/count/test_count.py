@@ -19,7 +19,7 @@ import predict                                              # noqa: E402
 import symbols                                              # noqa: E402
 import tables                                               # noqa: E402
 
-PLUGIN = (HERE / 'plugin.c').read_text()
+PLUGIN = (HERE / 'task.h').read_text() + (HERE / 'plugin.c').read_text()
 KERNEL = 0xffffffff81000000
 KALLSYMS = '''\
 ffffffff81000000 T handle_userfault
@@ -319,6 +319,11 @@ class Predict(unittest.TestCase):
         text = '\n'.join(predict.report([self.off, self.on], {}))
         for word in ('512', 'off', 'on', 'mig/dst/preempt'):
             self.assertIn(word, text)
+
+    def test_counts_of_the_next_smaller_number(self):
+        self.assertEqual([predict.nearest([1, 8, 32], n) for n in (1, 8, 31, 512)],
+                         [1, 8, 8, 32])
+        self.assertEqual(predict.nearest([8], 1), 8)
 
     def test_without_counts_there_is_no_prediction(self):
         self.assertEqual(predict.report([self.on], {}), [])
