@@ -152,20 +152,27 @@ static void run_vcpu(Worker *w)
 /* ------------------------------------------------------------------------- */
 /* Loader */
 
-static void place(Run *r, const uint8_t *answer)
+/* Also called by vCPUs */
+static void place(void *opaque, uint64_t offset, const uint8_t *from)
 {
-    uint64_t offset = ldq_be_p(answer);
+    Run *r = opaque;
     struct uffdio_copy copy = {
         .dst = (uintptr_t)r->memory + offset,
-        .src = (uintptr_t)answer + ANSWER_HEADER,
+        .src = (uintptr_t)from,
         .len = PAGE_BYTES,
     };
 
-    g_assert(offset % PAGE_BYTES == 0 && offset / PAGE_BYTES < r->pages);
     if (ioctl(r->uffd, UFFDIO_COPY, &copy)) {
         g_error("UFFDIO_COPY: %s", g_strerror(errno));
     }
-    service_placed(&r->service, offset);
+}
+
+static void read_answer(Run *r, const uint8_t *answer)
+{
+    uint64_t offset = ldq_be_p(answer);
+
+    g_assert(offset % PAGE_BYTES == 0 && offset / PAGE_BYTES < r->pages);
+    service_arrived(&r->service, offset, answer + ANSWER_HEADER);
 }
 
 static void run_loader(Worker *w)
@@ -180,7 +187,7 @@ static void run_loader(Worker *w)
                        LOADER_BUFFER - have)) > 0) {
         have += ret;
         for (used = 0; have - used >= ANSWER_BYTES; used += ANSWER_BYTES) {
-            place(r, buffer + used);
+            read_answer(r, buffer + used);
         }
         have -= used;
         memmove(buffer, buffer + used, have);
@@ -443,6 +450,8 @@ static void collect(Run *r, BenchFigures *f)
 void bench_run(const BenchSpec *spec, BenchFigures *f)
 {
     Run r = { .spec = spec };
+    uint8_t *pages;
+    unsigned i;
 
     memset(f, 0, sizeof(*f));
     r.pages = (uint64_t)spec->threads * spec->faults;
@@ -450,6 +459,10 @@ void bench_run(const BenchSpec *spec, BenchFigures *f)
     r.latency = g_new0(uint64_t, r.pages);
     r.vcpu = qemu_memalign(64, sizeof(*r.vcpu) * spec->threads);
     memset(r.vcpu, 0, sizeof(*r.vcpu) * spec->threads);
+    pages = qemu_memalign(PAGE_BYTES, PAGE_BYTES * spec->threads);
+    for (i = 0; i < spec->threads; i++) {
+        r.vcpu[i].handover.page = pages + i * PAGE_BYTES;
+    }
     qemu_event_init(&r.go, false);
     qemu_event_init(&r.done, false);
     qemu_event_init(&r.leave, false);
@@ -457,6 +470,8 @@ void bench_run(const BenchSpec *spec, BenchFigures *f)
     make_memory(&r);
     service_init(&r.service, r.memory, r.pages * PAGE_BYTES, spec->threads,
                  r.source.sock, spec->mode == BENCH_SERVICE);
+    r.service.place = place;
+    r.service.opaque = &r;
 
     start_workers(&r);
     measure(&r, f);
@@ -473,6 +488,7 @@ void bench_run(const BenchSpec *spec, BenchFigures *f)
     qemu_event_destroy(&r.done);
     qemu_event_destroy(&r.go);
     g_free(r.worker);
+    qemu_vfree(pages);
     qemu_vfree(r.vcpu);
     g_free(r.latency);
     g_free(r.order);

@@ -14,7 +14,7 @@ from common import need_tool, run
 
 # (side, the functions whose instructions are counted, with all they call)
 SIDES = (('vCPU', ('walk_vcpu_exits', 'walk_vcpu_returns')),
-         ('loader', ('walk_loader_placed',)))
+         ('loader', ('walk_loader_reads',)))
 VCPUS = (1, 8, 64, 1024)
 FAULTS = 2048
 

@@ -149,13 +149,30 @@ bool service_exits(Service *s, uint64_t offset)
     return userfault_view_test(userfault_map_find(s->views, 0, offset), offset);
 }
 
+static void place(Service *s, uint64_t offset, const uint8_t *from)
+{
+    s->place(s->opaque, offset, from);
+    service_placed(s, offset);
+}
+
+static bool end_wait(Service *s, Vcpu *v, PostcopyWaiter *waiter)
+{
+    bool arrived = postcopy_wait_end(s->waits, waiter);
+
+    if (qatomic_read(&v->handover.given)) {
+        place(s, waiter->page - (uintptr_t)s->block.host, v->handover.page);
+        qatomic_store_release(&v->handover.given, false);
+    }
+    return arrived;
+}
+
 bool service_wait_begin(Service *s, Vcpu *v, uint64_t offset,
                         PostcopyWaiter *waiter)
 {
     postcopy_wait_begin(s->waits, waiter, (uintptr_t)s->block.host + offset,
-                        &v->park, NULL);
+                        &v->park, v->handover.page ? &v->handover : NULL);
     if (page_present(&s->block, offset) || !qatomic_read(&s->serving)) {
-        postcopy_wait_end(s->waits, waiter);
+        end_wait(s, v, waiter);
         return false;
     }
     return true;
@@ -182,7 +199,7 @@ bool service_wait_end(Service *s, Vcpu *v, PostcopyWaiter *waiter)
 {
     postcopy_count(&v->stats.waits, 1);
     qemu_park_sleep(&v->park);
-    return postcopy_wait_end(s->waits, waiter);
+    return end_wait(s, v, waiter);
 }
 
 static void serve_fault(Service *s, Vcpu *v, uint64_t offset)
@@ -240,12 +257,16 @@ static gpointer set_present(Service *s, uint64_t offset)
 
 static void pages_present(Service *s, uint64_t offset)
 {
-    unsigned i;
-
     smp_mb();
-    for (i = 0; i < s->views->nr; i++) {
-        userfault_view_clear(s->views->view[i], &s->block, offset,
-                             s->block.page_bytes);
+    userfault_map_clear(s->views, &s->block, offset, s->block.page_bytes);
+}
+
+void service_arrived(Service *s, uint64_t offset, const uint8_t *from)
+{
+    if (!qatomic_read(&s->serving) ||
+        !postcopy_wait_give(s->waits, (uintptr_t)s->block.host + offset, from,
+                            s->block.page_bytes)) {
+        place(s, offset, from);
     }
 }
 

@@ -26,7 +26,12 @@ typedef struct Vcpu {
     QemuPark park;
     bool inside;
     PostcopyVcpuStats stats;
+    /* Set once: its page, if it takes one */
+    PostcopyHandover handover;
 } QEMU_ALIGNED(64) Vcpu;
+
+/* Fill the page at @offset with @from, so that all who touch it go on. */
+typedef void ServicePlace(void *opaque, uint64_t offset, const uint8_t *from);
 
 typedef struct Service {
     /* Set once */
@@ -34,6 +39,8 @@ typedef struct Service {
     bool serving;               /* else userfaultfd serves the vCPUs */
     int sock;                   /* to the source */
     int event_fd;               /* tells the fault thread of requests to send */
+    ServicePlace *place;        /* set by who calls service_arrived() */
+    void *opaque;
     GHashTable *blocks;
     UserfaultMap *views;
     PostcopyWaitTable *waits;
@@ -116,7 +123,14 @@ void service_flush(Service *s);
 void service_request(Service *s, uint64_t offset, uint64_t length);
 
 /**
- * service_placed: a loader has filled a page
+ * service_arrived: a loader has read a page
+ *
+ * Has the vCPU that waits for it alone place it, or places it.
+ */
+void service_arrived(Service *s, uint64_t offset, const uint8_t *from);
+
+/**
+ * service_placed: a page has been filled
  */
 void service_placed(Service *s, uint64_t offset);
 

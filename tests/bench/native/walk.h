@@ -13,13 +13,13 @@
  * @faults: how many
  *
  * What a vCPU does is in walk_vcpu_exits() and walk_vcpu_returns(), what the
- * loader does after it has filled the page in walk_loader_placed(); the rest
+ * loader does after it has read the page in walk_loader_reads(); the rest
  * belongs to nobody.
  */
 void walk_run(unsigned vcpus, unsigned faults);
 
 void walk_vcpu_exits(void);
 void walk_vcpu_returns(void);
-void walk_loader_placed(void);
+void walk_loader_reads(void);
 
 #endif
