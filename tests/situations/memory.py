@@ -413,7 +413,7 @@ def migrate_with_virtio_mem(s, options=''):
     check_chore(s, 'churn')
 
 
-@row('memory', 'virtio-mem')
+@row('memory', 'virtio-mem', full=True)
 def virtio_mem_plain(s):
     migrate_with_virtio_mem(s)
 
