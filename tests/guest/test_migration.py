@@ -1,19 +1,23 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""When is a migration a postcopy migration (harness.migration)?
+"""When is a migration a postcopy migration (harness.migration), and how long may it
+take?
 
 Needs neither KVM nor QEMU.
 """
 
+import os
 import sys
 import unittest
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from harness import Missed                                  # noqa: E402
 from harness.migration import (DONE, POSTCOPY, PRECOPY, Migration,  # noqa: E402
                                MigrationSpec)
+from harness.moving import measure_speed                    # noqa: E402
 from harness.qemu import Qemu                               # noqa: E402
 
 
@@ -83,6 +87,12 @@ class Phases(unittest.TestCase):
                       MigrationSpec(preempt=wanted)).start()
             for qemu in (self.source, self.destination):
                 self.assertIs(qemu.capabilities['postcopy-preempt'], wanted)
+
+
+class Speed(unittest.TestCase):
+    def test_debug_kernel_has_more_time(self):
+        with mock.patch.dict(os.environ, SLOWNESS='4'):
+            self.assertGreaterEqual(measure_speed(), 4)
 
 
 if __name__ == '__main__':

@@ -189,6 +189,8 @@ SANITIZED_ROWS = ('channels: preempt, tcp', 'channels: TLS, preempt',
                   'recovery: migrate-pause, preempt, three times',
                   'recovery: cut again with both channels there')
 SUPPRESSIONS = HERE / 'ubsan.supp'
+# Times that such kernels, and such a QEMU, are slower than others, about
+SLOWNESS = 4
 
 
 class Within:
@@ -238,7 +240,8 @@ def debug_kernel(variant, report, build, results):
           [[BUILD, 'kernel', variant],
            ['make', '-C', REPO / 'tests/kernel/conformance',
             f'OUT={build / "conformance"}']],
-          (['conformance'], DEBUG_ROWS), {'USERFAULT_DEBUG': variant},
+          (['conformance'], DEBUG_ROWS),
+          {'USERFAULT_DEBUG': variant, 'SLOWNESS': SLOWNESS},
           '--variant', variant)
 
 
@@ -272,6 +275,7 @@ def sanitized(report, build, results):
             'tests/qtest/userfault-test', 'tests/qtest/migration-test']],
           (['userfault', 'qemu-on', 'demo'], SANITIZED_ROWS),
           {'USERFAULT_QEMU_BUILD': qemu, 'USERFAULT_REPORTS': reports,
+           'SLOWNESS': SLOWNESS,
            'USERFAULT_QEMU': qemu / 'qemu-system-x86_64',
            # QEMU ends without giving back what it has.
            'ASAN_OPTIONS': f'detect_leaks=0:abort_on_error=1:{log}',
