@@ -9,10 +9,11 @@
  * Threads      loaders give, vCPUs place, the listen thread waits for them.
  * Owns         nothing; the pages in between are the service's.
  * Locks        none of its own; those of placing a page.
- * Orderings    a loader gives, then halts; postcopy_pause_incoming() waits until
- *              it has, then for each vCPU that was given a page.  So the bitmap
- *              of received pages, which the source goes by in a recovery, has
- *              all of them, and none is placed while the source sends it again.
+ * Orderings    a loader gives, then halts; postcopy_pause_incoming() waits
+ *              until it has, then for each vCPU that was given a page.  So the
+ *              bitmap of received pages, which the source goes by in a
+ *              recovery, has all of them, and none is placed while the source
+ *              sends it again.
  *              At the end, wait_until_outside() in postcopy-userfault.c waits.
  * Failure      a vCPU that cannot place its page has the migration paused, as a
  *              loader would, and waits anew: the page is sent again.

@@ -18,8 +18,8 @@
  *
  * A waiter that leaves early takes its bucket's lock to unlink itself.  The
  * waker sets DONE under that lock, so a DONE meant for one wait never reaches
- * the next one; a late futex wake may, and is harmless (qemu/park.h).  A page is
- * given under it, too: a waiter that leaves has the page, or nobody gives it.
+ * the next one; a late futex wake may, and is harmless (qemu/park.h).  A page
+ * is given under it, too: a waiter that leaves has it, or nobody gives it.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
