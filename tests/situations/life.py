@@ -28,11 +28,9 @@ MIGRATIONS = 6                  # of one life, if all goes well
 END = 60                        # seconds until postcopy is over, with all faults
 ENOUGH = 20                     # seconds for what may come about or not
 NOTICE = 60
-REQUEST_AGAIN = 15              # seconds between two requests to unplug
 MACHINE = ('-smp', '2,maxcpus=3', '-device', 'pcie-root-port,id=port0,chassis=1')
 DEVICE, CPU = 'late-device', 'late-cpu'
 WHILE_MIGRATING = 'not allowed while migrating'
-UNPLUGGING = 'already in the process of unplug'
 HUGE = Path('/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages')
 KEPT_MIB = 512                  # free memory under pressure
 HUGE_MIB = 2
@@ -151,7 +149,6 @@ class Life:
         self.orders = []                # (board, failure, failed before)
         self.stalls = []
         self.plugged = []
-        self.next_request = 0.0         # to unplug
         s.spec = common_guest() if stock else small_guest()
         # Else the guest's kernel has no room for a CPU that comes later.
         s.spec.kernel_options = (*s.spec.kernel_options, 'possible_cpus=3')
@@ -496,29 +493,17 @@ class Life:
         self.plugged.append(name)
         return True
 
-    def given_back(self, name):
-        """
-        Whether the guest has let go of it.  One that is still busy with what was
-        plugged in may not heed the request, so it is made again.
-        """
-        qemu = self.s.destination
-        if qemu.find_event('DEVICE_DELETED', device=name):
-            return True
-        if time.monotonic() >= self.next_request:
-            self.next_request = time.monotonic() + REQUEST_AGAIN
-            try:
-                qemu.command('device_del', id=name)
-            except HarnessError as error:
-                check(UNPLUGGING in str(error) or 'not found' in str(error),
-                      f'otherwise refused: {error}')
-        return False
+    def is_gone(self, name):
+        self.s.destination.read_events()
+        return self.s.destination.find_event('DEVICE_DELETED', device=name)
 
     def unplug(self):
         """The next QEMU does not have it."""
+        s = self.s
         for name in self.plugged:
-            self.next_request = 0.0
-            self.s.until(lambda name=name: self.given_back(name), NOTICE,
-                         f'the guest did not give {name} back')
+            s.destination.command('device_del', id=name)
+            s.until(lambda name=name: self.is_gone(name), NOTICE,
+                    f'the guest did not give {name} back')
         self.plugged.clear()
 
     def pressure(self, act):
