@@ -4,6 +4,7 @@
 //# rule include places 1 -- declares what the other rules call
 @@ @@
  #include "postcopy-ram.h"
++#include "postcopy-recover.h"
 +#include "postcopy-userfault.h"
 
 //# rule check places 1 -- a policy that cannot be kept is refused at start
@@ -58,3 +59,33 @@ expression tree, key;
 @@ @@
 +postcopy_userfault_fill_info(info);
  fill_destination_migration_info(info);
+
+//# rule unfinished places 1 -- the guest runs on the destination: it must not be started here, too
+@@
+symbol s;
+statement S;
+@@
+ migration_completion(...)
+ {
+ <...
+-if (s->state != MIGRATION_STATUS_CANCELLING)
++if (s->state != MIGRATION_STATUS_CANCELLING &&
++    !postcopy_recover_source(s))
+ S
+ ...>
+ }
+
+//# rule pauses places 1 -- so that migration_detect_error() gets to pause it
+@@
+symbol s;
+@@
+ migration_iteration_run(...)
+ {
+ <...
+ migration_completion(s);
++if (s->state == MIGRATION_STATUS_POSTCOPY_ACTIVE) {
++    return MIG_ITERATE_RESUME;
++}
+ return MIG_ITERATE_BREAK;
+ ...>
+ }

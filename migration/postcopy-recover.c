@@ -99,3 +99,15 @@ void postcopy_recover_break(MigrationIncomingState *mis)
         qemu_file_shutdown(mis->to_src_file);
     }
 }
+
+bool postcopy_recover_source(MigrationState *s)
+{
+    if (s->state != MIGRATION_STATUS_POSTCOPY_ACTIVE) {
+        return false;
+    }
+    /* The return path has an error, or the channel has one of its own. */
+    if (!qemu_file_get_error(s->to_dst_file)) {
+        qemu_file_set_error(s->to_dst_file, -EIO);
+    }
+    return true;
+}

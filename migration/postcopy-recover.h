@@ -48,4 +48,17 @@ void postcopy_recover_preempt_broke(MigrationIncomingState *mis);
  */
 void postcopy_recover_break(MigrationIncomingState *mis);
 
+/**
+ * postcopy_recover_source: the source could not end the migration
+ * @s: the outgoing migration
+ *
+ * In postcopy the guest runs on the destination by then, which may lack pages.
+ * A migration that has failed would start it on the source again; so this one
+ * is to be paused.  For the migration thread, which then has to look for errors
+ * of the channels.
+ *
+ * Returns true in postcopy; false if the migration may fail.
+ */
+bool postcopy_recover_source(MigrationState *s);
+
 #endif

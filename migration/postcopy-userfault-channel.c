@@ -80,7 +80,7 @@ static void put_request(MigrationIncomingState *mis, const PostcopyRequest *req)
     bool named = mis->last_rb != b->rb;
     size_t name_len = named ? strlen(name) : 0;
     size_t length = REQUEST_BYTES + (named ? 1 + name_len : 0);
-    uint8_t message[HEADER_BYTES + REQUEST_BYTES + 1 + UINT8_MAX];
+    uint8_t message[HEADER_BYTES + REQUEST_BYTES + 1];
 
     assert(name_len <= UINT8_MAX);
     stw_be_p(message, named ? POSTCOPY_WIRE_REQ_PAGES_ID :
@@ -88,13 +88,14 @@ static void put_request(MigrationIncomingState *mis, const PostcopyRequest *req)
     stw_be_p(message + 2, length);
     stq_be_p(message + HEADER_BYTES, req->offset);
     stl_be_p(message + HEADER_BYTES + 8, req->length);
+    message[HEADER_BYTES + REQUEST_BYTES] = name_len;
+    /* In one piece: each has a price of its own, and the mutex is held. */
+    qemu_put_buffer(mis->to_src_file, message,
+                    HEADER_BYTES + REQUEST_BYTES + named);
     if (named) {
-        message[HEADER_BYTES + REQUEST_BYTES] = name_len;
-        memcpy(message + HEADER_BYTES + REQUEST_BYTES + 1, name, name_len);
+        qemu_put_buffer(mis->to_src_file, (const uint8_t *)name, name_len);
         mis->last_rb = b->rb;
     }
-    /* In one piece: each has a price of its own, and the mutex is held. */
-    qemu_put_buffer(mis->to_src_file, message, HEADER_BYTES + length);
 }
 
 /* Returns how many were put. */

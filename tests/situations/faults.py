@@ -155,6 +155,37 @@ def preempt_breaks(s):
         over_relay(s, relay, lambda: relay.cut_channel(PREEMPT))
 
 
+def status(qemu):
+    return qemu.command('query-migrate')['status']
+
+
+@row('faults', 'the source cannot read the return path')
+def source_is_deaf(s):
+    """It pauses at the end: the guest runs on the destination, and there alone."""
+    s.folder.parent.mkdir(parents=True, exist_ok=True)
+    board = Board(s.folder.parent / f'{s.folder.name}.board')
+    s.boot(prefix=prefix(s, board))
+    s.prepare(s.accel_option)
+    s.wait_for_beats()
+    s.into_postcopy(small_migration(preempt=False))
+    s.watch(False)
+    s.migration.tolerate_pause()
+    order(board, 'receive', errno.ENOMEM, thread='mig/src/return')
+    s.until(lambda: board.failed('receive'), NOTICE, 'it could read')
+    s.hurry()
+    s.until(lambda: status(s.destination) == 'completed', NOTICE,
+            'the destination did not get all pages')
+    s.until(lambda: status(s.source) == 'postcopy-paused', NOTICE,
+            'the source was not paused')
+    s.migration = None
+    s.watch(True)
+    running = [qemu.command('query-status')['running']
+               for qemu in (s.source, s.destination)]
+    check(running == [False, True],
+          f'running at the source and at the destination: {running}')
+    s.check_memory()
+
+
 @row('faults', 'KVM has no memory to give bitmaps back')
 def keeps_bitmaps(s):
     board = start(s)

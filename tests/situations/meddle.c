@@ -106,8 +106,8 @@ static void __attribute__((constructor)) open_board(void)
     if (fd < 0) {
         return;
     }
-    at = (void *)syscall(SYS_mmap, NULL, sizeof(*board), PROT_READ | PROT_WRITE,
-                         MAP_SHARED, fd, 0);
+    at = (void *)syscall(SYS_mmap, (void *)NULL, sizeof(*board),
+                         PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
     if (at != MAP_FAILED) {
         board = at;
