@@ -89,9 +89,10 @@ class Leaks:
     def waiting(self, s):
         self.history.append([Footprint(s.destination, s.spec)])
 
-    def moved(self, s):
+    def moved(self, s, source_ended=True):
+        """@source_ended: else it is paused, and has what it needs to go on."""
         self.history[-1].append(Footprint(s.destination, s.spec))
-        if len(self.history) > 1:
+        if len(self.history) > 1 and source_ended:
             self.history[-2].append(Footprint(s.source, s.spec))
 
     def excuse(self, word):

@@ -535,7 +535,7 @@ class Life:
         had_cpu = CPU in self.plugged
         self.unplug()
         if self.leaks:
-            self.leaks.moved(s)
+            self.leaks.moved(s, source_ended=not left)
             if had_cpu:
                 # QEMU keeps what KVM has of a vCPU for the next one.
                 self.leaks.excuse('kvm-vcpu')
