@@ -1,14 +1,15 @@
 /*
- * Pages placed by the vCPUs that wait for them
+ * Pages that arrive: who places them, and who learns of it
  *
- * All pages come by one or two connections, but placing one costs several times
- * what reading it does.  So a loader does not place a page for which one vCPU
- * waits: that vCPU has to run anyhow before the page is of use, and places it.
- * What is left to the loader is to read it, to copy it and to wake the vCPU.
+ * All pages come by one or two connections, whose loaders are passed by all
+ * faults.  So a loader does not place a page for which one vCPU waits: that vCPU
+ * has to run anyhow before the page is of use, and places it.  What is left to
+ * the loader is to read it, to copy it and to wake the vCPU.
  *
- * Threads      loaders give, vCPUs place, the listen thread waits for them.
+ * Threads      loaders give or place, vCPUs place, the listen thread waits for
+ *              them; the fault thread and vCPUs fill pages that are never sent.
  * Owns         nothing; the pages in between are the service's.
- * Locks        none of its own; those of placing a page.
+ * Locks        discard_lock, while such a page is filled; stats_lock.
  * Orderings    a loader gives, then halts; postcopy_pause_incoming() waits
  *              until it has, then for each vCPU that was given a page.  So the
  *              bitmap of received pages, which the source goes by in a
@@ -23,11 +24,15 @@
 
 #include "qemu/osdep.h"
 #include "qemu/atomic.h"
+#include "qemu/lockable.h"
 #include "qemu/notify.h"
 #include "qemu/thread.h"
+#include "qemu/timer.h"
+#include "system/kvm-userfault.h"
 #include "postcopy-ram.h"
 #include "postcopy-recover.h"
 #include "postcopy-userfault-int.h"
+#include "ram.h"
 #include "trace.h"
 
 /* How often to look whether a vCPU has placed its page, in microseconds */
@@ -76,6 +81,7 @@ void postcopy_userfault_place_given(PostcopyUserfault *u, PostcopyVcpu *v,
     qatomic_store_release(&h->given, false);
 }
 
+/* Ends: postcopy_place() gives up after two seconds, and no vCPU sleeps here. */
 void postcopy_userfault_settle(void)
 {
     PostcopyUserfault *u = &postcopy_userfault;
@@ -86,4 +92,42 @@ void postcopy_userfault_settle(void)
             g_usleep(LOOK_US);
         }
     }
+}
+
+void postcopy_userfault_placed(MigrationIncomingState *mis, RAMBlock *rb,
+                               void *host, gpointer stamp)
+{
+    PostcopyUserfault *u = &postcopy_userfault;
+    uint64_t offset = (uint8_t *)host - rb->host;
+    bool ahead = false, for_vcpu = false;
+
+    if (qatomic_read(&u->serving)) {
+        PostcopyBlock *b = g_hash_table_lookup(u->blocks, rb);
+
+        kvm_userfault_pages_present(rb, offset, b->page_size);
+        ahead = postcopy_request_is_ahead(&b->map, offset);
+        for_vcpu = postcopy_wait_wake(u->waits, (uintptr_t)host) ||
+                   (!stamp && postcopy_request_claimed(&b->map, offset));
+    }
+
+    QEMU_LOCK_GUARD(&u->stats_lock);
+    if (stamp) {
+        postcopy_latency_add(&u->stats.uffd_latency,
+                             get_clock() - (int64_t)(uintptr_t)stamp);
+    }
+    postcopy_count(ahead ? &u->stats.pages_readahead :
+                   for_vcpu ? &u->stats.pages_vcpu :
+                   stamp ? &u->stats.pages_userfaultfd :
+                   &u->stats.pages_background, 1);
+}
+
+int postcopy_userfault_place_discarded(MigrationIncomingState *mis,
+                                       RAMBlock *rb, void *host)
+{
+    QEMU_LOCK_GUARD(&postcopy_userfault.discard_lock);
+
+    if (ramblock_recv_bitmap_test(rb, host)) {
+        return 0;
+    }
+    return postcopy_place_page_zero(mis, host, rb);
 }

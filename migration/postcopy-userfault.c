@@ -197,6 +197,19 @@ bool postcopy_userfault_resume(MigrationIncomingState *mis)
 /* In mis->page_requested: no time, since a vCPU asked for the page */
 #define STAMP_OF_VCPU ((gpointer)1)
 
+gpointer postcopy_userfault_stamp(void)
+{
+    return (gpointer)(uintptr_t)MAX(get_clock(), 2);
+}
+
+gpointer postcopy_userfault_stamp_of_locked(MigrationIncomingState *mis,
+                                            void *host)
+{
+    gpointer stamp = g_tree_lookup(mis->page_requested, host);
+
+    return stamp == STAMP_OF_VCPU ? NULL : stamp;
+}
+
 static void account_page(PostcopyUserfault *u, PostcopyBlock *b,
                          uint64_t offset)
 {
@@ -487,60 +500,6 @@ static const KVMUserfaultOps userfault_ops = {
     .block = vcpu_block,
     .fault = vcpu_fault,
 };
-
-/* ------------------------------------------------------------------------- */
-/* Pages that arrive */
-
-gpointer postcopy_userfault_stamp(void)
-{
-    return (gpointer)(uintptr_t)MAX(get_clock(), 2);
-}
-
-gpointer postcopy_userfault_stamp_of_locked(MigrationIncomingState *mis,
-                                            void *host)
-{
-    gpointer stamp = g_tree_lookup(mis->page_requested, host);
-
-    return stamp == STAMP_OF_VCPU ? NULL : stamp;
-}
-
-void postcopy_userfault_placed(MigrationIncomingState *mis, RAMBlock *rb,
-                               void *host, gpointer stamp)
-{
-    PostcopyUserfault *u = &postcopy_userfault;
-    uint64_t offset = (uint8_t *)host - rb->host;
-    bool ahead = false, for_vcpu = false;
-
-    if (qatomic_read(&u->serving)) {
-        PostcopyBlock *b = g_hash_table_lookup(u->blocks, rb);
-
-        kvm_userfault_pages_present(rb, offset, b->page_size);
-        ahead = postcopy_request_is_ahead(&b->map, offset);
-        for_vcpu = postcopy_wait_wake(u->waits, (uintptr_t)host) ||
-                   (!stamp && postcopy_request_claimed(&b->map, offset));
-    }
-
-    QEMU_LOCK_GUARD(&u->stats_lock);
-    if (stamp) {
-        postcopy_latency_add(&u->stats.uffd_latency,
-                             get_clock() - (int64_t)(uintptr_t)stamp);
-    }
-    postcopy_count(ahead ? &u->stats.pages_readahead :
-                   for_vcpu ? &u->stats.pages_vcpu :
-                   stamp ? &u->stats.pages_userfaultfd :
-                   &u->stats.pages_background, 1);
-}
-
-int postcopy_userfault_place_discarded(MigrationIncomingState *mis,
-                                       RAMBlock *rb, void *host)
-{
-    QEMU_LOCK_GUARD(&postcopy_userfault.discard_lock);
-
-    if (ramblock_recv_bitmap_test(rb, host)) {
-        return 0;
-    }
-    return postcopy_place_page_zero(mis, host, rb);
-}
 
 /* ------------------------------------------------------------------------- */
 /* Start and stop */

@@ -14,7 +14,8 @@
  *   accel/kvm/userfault-map.c: userfault_view_new userfault_view_load
  *       userfault_view_clear userfault_view_free userfault_map_add
  *       userfault_map_remove
- *   migration/postcopy-userfault.c: serve_fault postcopy_userfault_placed
+ *   migration/postcopy-userfault.c: serve_fault
+ *   migration/postcopy-handover.c: postcopy_userfault_placed
  *
  * Left out
  *   Waiting: wait-wake.pml; here the vCPU knows when its page is PRESENT.  How

@@ -8,9 +8,10 @@
  *
  * Mirrors
  *   migration/postcopy-userfault.c: serve_fault wait_for_page
- *       postcopy_userfault_request postcopy_userfault_placed
- *       postcopy_userfault_place_discarded postcopy_userfault_account
- *       account_page for_each_outstanding
+ *       postcopy_userfault_request postcopy_userfault_account account_page
+ *       for_each_outstanding
+ *   migration/postcopy-handover.c: postcopy_userfault_placed
+ *       postcopy_userfault_place_discarded
  *   migration/postcopy-ram.cocci: qemu_ufd_copy_ioctl postcopy_request_page
  *       postcopy_ram_fault_thread postcopy_ram_incoming_cleanup
  *   migration/postcopy-request.c: postcopy_request_claim

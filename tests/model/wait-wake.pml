@@ -11,9 +11,9 @@
  *       postcopy_wait_end find_taker_locked postcopy_wait_give wake_batch
  *       wake_bucket postcopy_wait_wake
  *   migration/postcopy-handover.c: postcopy_userfault_arrived
- *       postcopy_userfault_place_given
+ *       postcopy_userfault_place_given postcopy_userfault_placed
  *   migration/postcopy-userfault.c: end_wait wait_for_page serve_fault
- *       page_present postcopy_userfault_placed
+ *       page_present
  *   accel/kvm/kvm-userfault.c: kvm_userfault_handle_exit kvm_userfault_kick
  *   include/qemu/park.h: qemu_park_reset qemu_park_state qemu_park_kick
  *       qemu_park_done qemu_park_wake qemu_park_sleep

@@ -177,12 +177,7 @@ def source_is_deaf(s):
             'the destination did not get all pages')
     s.until(lambda: status(s.source) == 'postcopy-paused', NOTICE,
             'the source was not paused')
-    s.migration = None
-    s.watch(True)
-    running = [qemu.command('query-status')['running']
-               for qemu in (s.source, s.destination)]
-    check(running == [False, True],
-          f'running at the source and at the destination: {running}')
+    s.check_moved()
     s.check_memory()
 
 

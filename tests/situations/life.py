@@ -523,12 +523,7 @@ class Life:
                 NOTICE, 'the source did not end')
         left = self.statuses()[0] != 'completed'
         check(plan.may_pause or not left, 'it paused, and nothing had broken it')
-        s.migration = None
-        s.watch(True)
-        running = [qemu.command('query-status')['running']
-                   for qemu in (s.source, s.destination)]
-        check(running == [False, True],
-              f'running at the source and at the destination: {running}')
+        s.check_moved()
         keeps_bitmaps = self.judge_orders()
         s.check_memory()
         self.tally['source left behind'] += left

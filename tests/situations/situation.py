@@ -191,6 +191,15 @@ class Situation(MovingGuest):
         self.into_postcopy(spec, uri, source_uri, passes)
         return self.conclude()
 
+    def check_moved(self):
+        """The guest runs on the destination, and there alone."""
+        self.migration = None
+        self.watch(True)
+        running = [qemu.command('query-status')['running']
+                   for qemu in (self.source, self.destination)]
+        check(running == [False, True],
+              f'running at the source and at the destination: {running}')
+
     def check_counters(self):
         """The counters, after they have proved the way the faults took."""
         c = self.counters()
