@@ -38,6 +38,9 @@
 /* How often to look whether a vCPU has placed its page, in microseconds */
 #define LOOK_US 100
 
+/* The calling thread was given the page that it places. */
+static __thread bool places_given;
+
 static int place(MigrationIncomingState *mis, void *host, void *from,
                  RAMBlock *rb)
 {
@@ -72,8 +75,11 @@ void postcopy_userfault_place_given(PostcopyUserfault *u, PostcopyVcpu *v,
 {
     PostcopyHandover *h = &v->handover;
     uint8_t *host = b->host + offset;
-    int ret = place(u->mis, host, h->zero ? NULL : h->page, b->rb);
+    int ret;
 
+    places_given = true;
+    ret = place(u->mis, host, h->zero ? NULL : h->page, b->rb);
+    places_given = false;
     trace_postcopy_userfault_place_given(host, ret);
     if (ret) {
         postcopy_recover_break(u->mis);
@@ -107,6 +113,7 @@ void postcopy_userfault_placed(MigrationIncomingState *mis, RAMBlock *rb,
         kvm_userfault_pages_present(rb, offset, b->page_size);
         ahead = postcopy_request_is_ahead(&b->map, offset);
         for_vcpu = postcopy_wait_wake(u->waits, (uintptr_t)host) ||
+                   places_given ||
                    (!stamp && postcopy_request_claimed(&b->map, offset));
     }
 

@@ -219,6 +219,9 @@ static void check_counters(const Destination *d)
     fuzz_check(s->pages_vcpu + s->pages_readahead + s->pages_userfaultfd +
                s->pages_background == machine_uffd.placed,
                "%u pages placed, others counted", machine_uffd.placed);
+    fuzz_check(s->pages_vcpu + s->pages_readahead >= machine_uffd.placed_given,
+               "%u pages given to vCPUs, fewer counted for them",
+               machine_uffd.placed_given);
 }
 
 /* ------------------------------------------------------------------------- */

@@ -339,6 +339,9 @@ static int place(uint64_t to, const void *from, uint64_t length)
         memcpy(rb->host + offset, from, length);
     }
     qatomic_inc(&machine_uffd.placed);
+    if (vcpu_has_page()) {
+        qatomic_inc(&machine_uffd.placed_given);
+    }
     return 0;
 }
 

@@ -104,6 +104,7 @@ void machine_grace_period(void);
 typedef struct MachineUffd {
     int error;                  /* of the next placing, then 0 */
     unsigned placed;            /* host pages */
+    unsigned placed_given;      /* of these, by vCPUs that were given them */
     unsigned vcpu_errors;       /* of placings by vCPUs, before they wait */
 } MachineUffd;
 
