@@ -72,15 +72,17 @@ void postcopy_userfault_received(QEMUFile *f);
 /**
  * postcopy_userfault_arrived: a host page has come
  * @mis: the incoming migration
+ * @f: the channel by which it has come
  * @host: where it belongs
  * @from: its content; NULL for a page of zeroes
  * @rb: its block
  *
- * Has it placed by the vCPU that waits for it, or places it.  Returns 0 or what
- * postcopy_place_page() returned.  For loaders, without locks.
+ * Has it placed by the vCPU that waits for it, if there is more to read; or
+ * places it.  Returns 0 or what postcopy_place_page() returned.  For the thread
+ * that reads @f, without locks.
  */
-int postcopy_userfault_arrived(MigrationIncomingState *mis, void *host,
-                               void *from, RAMBlock *rb);
+int postcopy_userfault_arrived(MigrationIncomingState *mis, QEMUFile *f,
+                               void *host, void *from, RAMBlock *rb);
 
 /**
  * postcopy_userfault_settle: wait until all pages that have come are placed

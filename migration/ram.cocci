@@ -24,17 +24,17 @@ symbol f, ret, place_needed;
 
 //# rule arrived places 2 -- the vCPU that waits for a page places it, where there is one
 @@
-symbol mis, tmp_page, place_source, block, ret;
+symbol f, mis, tmp_page, place_source, block, ret;
 @@
  ram_load_postcopy(...)
  {
  <...
 (
 -ret = postcopy_place_page_zero(mis, tmp_page->host_addr, block);
-+ret = postcopy_userfault_arrived(mis, tmp_page->host_addr, NULL, block);
++ret = postcopy_userfault_arrived(mis, f, tmp_page->host_addr, NULL, block);
 |
 -ret = postcopy_place_page(mis, tmp_page->host_addr, place_source, block);
-+ret = postcopy_userfault_arrived(mis, tmp_page->host_addr, place_source,
++ret = postcopy_userfault_arrived(mis, f, tmp_page->host_addr, place_source,
 +                                 block);
 )
  ...>

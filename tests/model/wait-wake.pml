@@ -3,8 +3,9 @@
  * ever lost that was given to a vCPU?
  *
  * One bucket of the wait table; a vCPU with two faults in a row; two loaders,
- * each of which has a page, and gives or places it; and either another vCPU that wants one of these,
- * or a kick, whose sender may wait until it is noticed before pages come.
+ * each of which has a page, and gives or places it, with more to read or not; and
+ * either another vCPU that wants one of these, or a kick, whose sender may wait
+ * until it is noticed before pages come.
  *
  * Mirrors
  *   migration/postcopy-wait.c: postcopy_wait_begin unlink_locked
@@ -416,7 +417,10 @@ proctype vcpu(byte me)
 
 inline postcopy_userfault_arrived()
 {
-    postcopy_wait_give(page);
+    if
+    :: postcopy_wait_give(page);
+    :: skip;        /* there is nothing more to read */
+    fi
     if
     :: which != NONE -> which = NONE;
     :: else ->

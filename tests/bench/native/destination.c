@@ -117,7 +117,7 @@ static void touch(Run *r, Vcpu *v, uint64_t page)
 {
     uint64_t offset = page * PAGE_BYTES;
 
-    if (r->spec->mode == BENCH_SERVICE) {
+    if (r->spec->mode != BENCH_USERFAULTFD) {
         /* KVM_RUN comes back for as long as the page's bit is set. */
         while (service_exits(&r->service, offset)) {
             service_fault(&r->service, v, offset);
@@ -167,12 +167,13 @@ static void place(void *opaque, uint64_t offset, const uint8_t *from)
     }
 }
 
-static void read_answer(Run *r, const uint8_t *answer)
+static void read_answer(Run *r, const uint8_t *answer, bool more)
 {
     uint64_t offset = ldq_be_p(answer);
 
     g_assert(offset % PAGE_BYTES == 0 && offset / PAGE_BYTES < r->pages);
-    service_arrived(&r->service, offset, answer + ANSWER_HEADER);
+    service_arrived(&r->service, offset, answer + ANSWER_HEADER,
+                    more || r->spec->mode == BENCH_GIVING);
 }
 
 static void run_loader(Worker *w)
@@ -187,7 +188,7 @@ static void run_loader(Worker *w)
                        LOADER_BUFFER - have)) > 0) {
         have += ret;
         for (used = 0; have - used >= ANSWER_BYTES; used += ANSWER_BYTES) {
-            read_answer(r, buffer + used);
+            read_answer(r, buffer + used, have - used > ANSWER_BYTES);
         }
         have -= used;
         memmove(buffer, buffer + used, have);
@@ -469,7 +470,7 @@ void bench_run(const BenchSpec *spec, BenchFigures *f)
     source_start(&r.source);
     make_memory(&r);
     service_init(&r.service, r.memory, r.pages * PAGE_BYTES, spec->threads,
-                 r.source.sock, spec->mode == BENCH_SERVICE);
+                 r.source.sock, spec->mode != BENCH_USERFAULTFD);
     r.service.place = place;
     r.service.opaque = &r;
 
@@ -496,7 +497,7 @@ void bench_run(const BenchSpec *spec, BenchFigures *f)
 
 const char *bench_wrong(const BenchSpec *spec, const BenchFigures *f)
 {
-    bool service = spec->mode == BENCH_SERVICE;
+    bool service = spec->mode != BENCH_USERFAULTFD;
 
     if (f->pages_wrong) {
         return "pages have not the source's content";

@@ -10,6 +10,8 @@
 typedef enum BenchMode {
     /* The threads do what a vCPU does that has left KVM_RUN */
     BENCH_SERVICE,
+    /* Likewise, but the loader gives all pages, also if it has nothing to read */
+    BENCH_GIVING,
     /* They touch the memory, and a userfaultfd has them wait */
     BENCH_USERFAULTFD,
     BENCH_MODES,

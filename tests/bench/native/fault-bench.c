@@ -17,6 +17,7 @@
 
 static const char * const mode_name[BENCH_MODES] = {
     [BENCH_SERVICE] = "service",
+    [BENCH_GIVING] = "giving",
     [BENCH_USERFAULTFD] = "userfaultfd",
 };
 

@@ -3,8 +3,8 @@
 
 import stats
 
-SERVICE, USERFAULTFD = 'service', 'userfaultfd'
-MODES = (SERVICE, USERFAULTFD)
+SERVICE, GIVING, USERFAULTFD = 'service', 'giving', 'userfaultfd'
+MODES = (SERVICE, GIVING, USERFAULTFD)
 # The goal: a fault costs at most so many times as much with many vCPUs as
 # with a few, in CPU time of the destination's process.
 FEW, MANY, GOAL = 8, 1024, 1.5

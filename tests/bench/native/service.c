@@ -261,9 +261,10 @@ static void pages_present(Service *s, uint64_t offset)
     userfault_map_clear(s->views, &s->block, offset, s->block.page_bytes);
 }
 
-void service_arrived(Service *s, uint64_t offset, const uint8_t *from)
+void service_arrived(Service *s, uint64_t offset, const uint8_t *from,
+                     bool more)
 {
-    if (!qatomic_read(&s->serving) ||
+    if (!qatomic_read(&s->serving) || !more ||
         !postcopy_wait_give(s->waits, (uintptr_t)s->block.host + offset, from,
                             s->block.page_bytes)) {
         place(s, offset, from);

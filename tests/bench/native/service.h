@@ -125,9 +125,11 @@ void service_request(Service *s, uint64_t offset, uint64_t length);
 /**
  * service_arrived: a loader has read a page
  *
- * Has the vCPU that waits for it alone place it, or places it.
+ * Has the vCPU that waits for it alone place it, if there is @more to read; or
+ * places it.
  */
-void service_arrived(Service *s, uint64_t offset, const uint8_t *from);
+void service_arrived(Service *s, uint64_t offset, const uint8_t *from,
+                     bool more);
 
 /**
  * service_placed: a page has been filled

@@ -2,7 +2,7 @@
 """The text of the native benchmark: a table for each mode, one of ratios."""
 
 import stats
-from figures import COST, MODES, SERVICE, USERFAULTFD
+from figures import COST, GIVING, SERVICE, USERFAULTFD
 
 # (heading, figure, digits)
 COLUMNS = (
@@ -42,14 +42,14 @@ def mode_table(found, mode):
     return lines
 
 
-def ratio_table(found):
-    lines = [f' {SERVICE} / {USERFAULTFD}: ratio within a round, median '
+def ratio_table(found, base):
+    lines = [f' {SERVICE} / {base}: ratio within a round, median '
              '(smallest..largest)',
              f' {"vCPUs":>5}' + ''.join(f'{head:>{RATIO_WIDTH}}'
                                         for head, _ in RATIOS)]
     for threads, rounds in found.items():
         lines.append(f' {threads:>5}' + ''.join(
-            f'{spread_text(stats.ratio(rounds, SERVICE, USERFAULTFD, figure), 2):>{RATIO_WIDTH}}'
+            f'{spread_text(stats.ratio(rounds, SERVICE, base, figure), 2):>{RATIO_WIDTH}}'
             for _, figure in RATIOS))
     return lines
 
@@ -57,9 +57,10 @@ def ratio_table(found):
 def all_tables(found):
     """Lines, for a terminal"""
     lines = []
-    for mode in MODES:
+    for mode in (SERVICE, USERFAULTFD):
         lines += mode_table(found, mode) + ['']
-    return lines + ratio_table(found)
+    return (lines + ratio_table(found, USERFAULTFD) + ['']
+            + ratio_table(found, GIVING))
 
 
 def instruction_table(counts):

@@ -42,6 +42,11 @@ static void test_service(gconstpointer threads)
     run(BENCH_SERVICE, GPOINTER_TO_UINT(threads), 64);
 }
 
+static void test_giving(gconstpointer threads)
+{
+    run(BENCH_GIVING, GPOINTER_TO_UINT(threads), 64);
+}
+
 static void test_userfaultfd(gconstpointer threads)
 {
     run(BENCH_USERFAULTFD, GPOINTER_TO_UINT(threads), 64);
@@ -58,6 +63,7 @@ int main(int argc, char **argv)
     unit_add_number("/fault-bench/service/all-served-once", 1, test_service);
     unit_add_number("/fault-bench/service/all-served-once", 4, test_service);
     unit_add_number("/fault-bench/service/all-served-once", 64, test_service);
+    unit_add_number("/fault-bench/giving/all-served-once", 4, test_giving);
     unit_add_number("/fault-bench/userfaultfd/all-served", 4, test_userfaultfd);
     unit_add_number("/fault-bench/walk/all-served-once", 1, test_walk);
     unit_add_number("/fault-bench/walk/all-served-once", 64, test_walk);

@@ -44,7 +44,7 @@ void __attribute__((noinline)) walk_vcpu_returns(void)
 
 void __attribute__((noinline)) walk_loader_reads(void)
 {
-    service_arrived(&walk.service, walk.offset, walk.page);
+    service_arrived(&walk.service, walk.offset, walk.page, true);
 }
 
 /* Placing is a system call, and those are not counted. */
