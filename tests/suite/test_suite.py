@@ -485,6 +485,13 @@ class Looks(unittest.TestCase):
         self.assertEqual(self.reports(), ('pass', ''))
         self.assertEqual(self.reports(empty='\n'), ('pass', ''))
 
+    def test_notice_of_coroutines_is_no_report(self):
+        notice = ("==7==WARNING: ASan doesn't fully support makecontext/swapcontext"
+                  " functions and may produce false positives in some cases!\n")
+        self.assertEqual(self.reports(a=notice), ('pass', ''))
+        self.assertEqual(self.reports(a=notice + 'x.c:1:2: runtime error: shift\n'),
+                         ('fail', 'a: x.c:1:2: runtime error: shift'))
+
     def test_report_is_red_and_has_its_line(self):
         self.assertEqual(
             self.reports(a='====\n==7==ERROR: AddressSanitizer: heap-use-after-free\n'),
