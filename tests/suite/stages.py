@@ -425,11 +425,11 @@ LOOKS = {
     'kasan': ('/dev/kmsg', r'KernelAddressSanitizer initialized'),
     'kcsan': ('/sys/kernel/debug/kcsan', r'setup_watchpoints: [1-9]\d{3,}$'),
 }
-# What sanitizers report in a QEMU; the first line tells.
 # Of the first coroutine in each process.  QEMU tells the sanitizer of every switch.
 SANITIZER_NOTICE = re.compile(
     r"^==\d+==WARNING: ASan doesn't fully support makecontext/swapcontext .*$",
     re.MULTILINE)
+# What sanitizers report in a QEMU; the first line tells.
 SANITIZER = re.compile(r'ERROR: \w+Sanitizer|runtime error: |Sanitizer:.*DEADLY')
 
 
