@@ -25,6 +25,7 @@ class BenchSpec(GuestSpec):
     # pages KVM would touch by itself.
     machine: str = 'pc-q35-7.2'
     cpu: str = 'qemu64'
+    held: bool = True
     order: str = 'random'
     write: bool = True
 

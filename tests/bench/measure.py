@@ -55,7 +55,6 @@ class Run(MovingGuest):
         self.window = window
         self.samples = []       # the first is from before the window
         self.measuring = False
-        self.begun = False
         self.versions = []      # of the QEMUs at both ends, at the end
 
     def run(self, corrupt=False):
@@ -114,17 +113,7 @@ class Run(MovingGuest):
                                    p.userfault.get('pages-background'),
                                    p.userfault.get('exits')))
 
-    def boot(self, accel_option='', extra=(), binary=None, prefix=()):
-        """
-        This guest would have said that it is ready before anybody listens, so
-        seen() lets it begin.
-        """
-        super().boot(accel_option, ['-S', *extra], binary, prefix)
-
     def seen(self):
-        if not self.begun:
-            self.source.command('cont')
-            self.begun = True
         if self.measuring and self.progress.phase in (POSTCOPY, DONE):
             self._sample()
 

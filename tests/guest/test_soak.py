@@ -26,8 +26,8 @@ import footprint                                            # noqa: E402
 import meddle                                               # noqa: E402
 from faulty import MAIN, PREEMPT, FaultyRelay               # noqa: E402
 from harness import HarnessError                            # noqa: E402
-from plans import (ACTS, AT_START, CUT, EARLY, KINDS, LOSSES, OF_OURS,  # noqa: E402
-                   WEIGHTS, Plan)
+from plans import (ACTS, AT_START, CUT, EARLY, KINDS, LOSSES,  # noqa: E402
+                   OF_A_SYSTEM, OF_OURS, WEIGHTS, Plan)
 
 
 def many(count=300, **options):
@@ -91,6 +91,13 @@ class Plans(unittest.TestCase):
         for plan in many(ours=('destination',)):
             self.assertFalse(any(act.failure and act.side == 'source'
                                  for act in plan.acts))
+
+    def test_short_ones_have_all_but_what_needs_a_system(self):
+        plans = many(short=True)
+        found = {act.kind for plan in plans for act in plan.acts}
+        self.assertEqual(found, set(ACTS) - set(OF_A_SYSTEM))
+        self.assertLess(max(act.at for plan in plans for act in plan.acts), 1)
+        self.assertTrue(any(plan.cuts for plan in plans))
 
     def test_what_may_break_the_way(self):
         for plan in many():

@@ -2,7 +2,9 @@
 """A life of the soak: one guest that moves from QEMU to QEMU, with faults.
 
 Each QEMU of this project has meddle.c preloaded, which fails calls by order.
-Some lives begin at an unmodified QEMU, or come through one.
+Some lives begin at an unmodified QEMU, or come through one.  The guest has a
+system (tests/guest), or is short: the bare one of tests/bench, with little memory,
+so that more migrations go into the same time.
 """
 
 import os
@@ -16,6 +18,7 @@ import meddle
 from faulty import MAIN, PREEMPT
 from footprint import Leaks
 from harness import HarnessError
+from machine import ORDERS, BenchSpec
 from outofband import OutOfBand
 from peers import check_running, common_guest, stock_qemu
 from plans import ASKING, Plan
@@ -24,9 +27,11 @@ from relay import free_port
 from situation import check, preloaded, said, small_guest, small_migration
 from sockets import is_connected, tcp_sockets
 
-MIGRATIONS = 6                  # of one life, if all goes well
+# By whether it is short:
+MIGRATIONS = {False: 6, True: 12}       # of one life, if all goes well
+ENOUGH = {False: 20, True: 3}   # seconds for what may come about or not
 END = 60                        # seconds until postcopy is over, with all faults
-ENOUGH = 20                     # seconds for what may come about or not
+PAUSE = 0.1                     # seconds between two looks at a short one
 NOTICE = 60
 MACHINE = ('-smp', '2,maxcpus=3', '-device', 'pcie-root-port,id=port0,chassis=1')
 DEVICE, CPU = 'late-device', 'late-cpu'
@@ -134,21 +139,34 @@ class Tools:
                 *self.others, f'MEDDLE={board.path}']
 
 
+def short_guest(rng):
+    return BenchSpec(cpus=rng.choice((1, 2, 4, 8)), memory_mib=40, hot_mib=8,
+                     seed=rng.randrange(1, 1000), slow_us=200,
+                     order=rng.choice(ORDERS), write=rng.random() < 0.8)
+
+
 class Life:
     """
     @tools: for QEMUs of this project
     @only: kinds of faults, or () for all
     @stock: version of an unmodified QEMU that the guest also lives in, or None
+    @short: whether the guest is bare
     """
 
-    def __init__(self, s, rng, relay, tools, tally, only=(), stock=None):
+    def __init__(self, s, rng, relay, tools, tally, only=(), stock=None,
+                 short=False):
         self.s, self.rng, self.relay, self.tally = s, rng, relay, tally
         self.tools, self.only, self.stock = tools, only, stock
+        self.short = short
         self.leaks = None if stock else Leaks()
         self.boards = {}                # name of a QEMU: its board
         self.orders = []                # (board, failure, failed before)
         self.stalls = []
         self.plugged = []
+        self.machine = () if short else MACHINE
+        if short:
+            s.spec, s.pause = short_guest(rng), PAUSE
+            return
         s.spec = common_guest() if stock else small_guest()
         # Else the guest's kernel has no room for a CPU that comes later.
         s.spec.kernel_options = (*s.spec.kernel_options, 'possible_cpus=3')
@@ -165,16 +183,16 @@ class Life:
     def boot(self):
         s = self.s
         if self.stock:
-            s.boot('', MACHINE, binary=stock_qemu(self.stock))
+            s.boot('', self.machine, binary=stock_qemu(self.stock))
             check_running(s.source, self.stock)
         else:
-            s.boot(s.accel_option, MACHINE, prefix=self.prefix('source'))
+            s.boot(s.accel_option, self.machine, prefix=self.prefix('source'))
         s.wait_for_beats()
 
     def prepare(self, recovery):
         """A destination; which QEMU it is, chance says."""
         s = self.s
-        extra = (*MACHINE, *OutOfBand.option(recovery))
+        extra = (*self.machine, *OutOfBand.option(recovery))
         if self.stock and self.is_ours(s.source) and self.rng.random() < 0.6:
             s.prepare('', extra, binary=stock_qemu(self.stock))
             check_running(s.destination, self.stock)
@@ -192,8 +210,9 @@ class Life:
     def live(self, tell):
         s = self.s
         self.boot()
-        for number in range(MIGRATIONS):
-            self.migrate(number == MIGRATIONS - 1, tell)
+        count = MIGRATIONS[self.short]
+        for number in range(count):
+            self.migrate(number == count - 1, tell)
             if s.source is None:
                 break
         if self.leaks and self.leaks.history:
@@ -205,7 +224,7 @@ class Life:
         self.prepare(path)
         ours = [side for side in ('source', 'destination')
                 if self.is_ours(getattr(s, side))]
-        plan = Plan(self.rng, last, self.only, ours)
+        plan = Plan(self.rng, last, self.only, ours, self.short)
         tell(plan, f'{s.source.name} to {s.destination.name}'
              + (f' (with QEMU {self.stock})' if self.stock else ''))
         with OutOfBand(path) as recovery:
@@ -234,7 +253,11 @@ class Life:
             else:
                 self.come_to_nothing(plan)
             return
-        s.passes(1)
+        # What only reads is not to have arrived by then.
+        if self.short and not s.spec.write:
+            s.tick()
+        else:
+            s.passes(1)
         s.switch_over()
         if plan.start:
             self.boards[s.destination.name].withdraw()
@@ -347,10 +370,11 @@ class Life:
                 self.recover(recovery)
                 self.arm(cuts)
             elif not self.act_if_due(acts, now) and (
-                    not cuts and not acts or now > ENOUGH * s.patience):
+                    not cuts and not acts or now > ENOUGH[self.short] * s.patience):
                 self.hurry()
             self.watch_stalls()
             s.tick()
+        migration.check_postcopy()
         s.migration = migration
 
     def act_if_due(self, acts, now):

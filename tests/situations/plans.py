@@ -25,6 +25,8 @@ KINDS = (*EARLY, AT_START, CUT, *ACTS, *LOSSES)
 
 # Of a QEMU that has none of this project in it there is no more to ask.
 OF_OURS = ('call', 'bit set', 'bit cleared', 'slow vCPU', AT_START)
+# The guest has to do its part.
+OF_A_SYSTEM = ('plug device', 'plug CPU')
 # They ask the destination's main thread, which may wait for a page while the
 # way is broken.
 ASKING = ('stop', 'look', 'plug device', 'plug CPU')
@@ -83,15 +85,18 @@ class Plan:
     @last: the last migration of a life
     @only: kinds of which alone faults are drawn, or ()
     @ours: sides that are of this project, of 'source' and 'destination'
+    @short: of a guest without a system, whose memory has come in a second or two
     """
 
-    def __init__(self, rng, last=False, only=(), ours=('source', 'destination')):
-        self.only, self.ours = only, ours
+    def __init__(self, rng, last=False, only=(), ours=('source', 'destination'),
+                 short=False):
+        self.only, self.ours, self.short = only, ours, short
         self.preempt = rng.random() < 0.6
         self.bandwidth = rng.choice((1, 2, 4)) * MIB
         self.early = self._early(rng)
         self.early_bytes = rng.randrange(4 * MIB)
         self.early_wait = rng.uniform(0, 1)
+        self._last_act = 1 if short else 3      # seconds after the switchover
         self.early_bits = rng.randrange(1, 256)
         self.delay = {way: rng.choice((0, 0, 0.0005, 0.005))
                       for way in (True, False)}
@@ -127,6 +132,7 @@ class Plan:
         return [self._cut(rng) for _ in range(max(count, CUT in self.only))]
 
     def _cut(self, rng):
+        scale = 2 if self.short else 1
         outward = rng.random() < 0.5
         channel = rng.choice((None, MAIN, PREEMPT) if self.preempt
                              else (None, MAIN))
@@ -134,14 +140,15 @@ class Plan:
             outward = True              # nothing ever comes back there
         alone = channel is not None and self.preempt and rng.random() < 0.5
         # The return path carries 16 bytes for a page.
-        limit = 4096 if not outward else (256 << 10 if channel == PREEMPT
-                                          else 1 * MIB)
+        limit = (4096 if not outward else 256 << 10 if channel == PREEMPT
+                 else 1 * MIB) // scale
         return Cut(outward, rng.randrange(limit), channel, alone)
 
     def _acts(self, rng):
         kinds = [(kind, weight) for kind, weight in zip(ACTS, WEIGHTS)
                  if self._wanted(kind)
-                 and (kind not in OF_OURS or 'destination' in self.ours)]
+                 and (kind not in OF_OURS or 'destination' in self.ours)
+                 and not (kind in OF_A_SYSTEM and self.short)]
         count = rng.randrange(5)
         if not kinds:
             return []
@@ -151,7 +158,7 @@ class Plan:
                       key=lambda act: act.at)
 
     def _act(self, rng, kind):
-        at, seconds = rng.uniform(0, 3), rng.uniform(0, 1)
+        at, seconds = rng.uniform(0, self._last_act), rng.uniform(0, 1)
         if kind == 'call':
             possible = [it for it in meddle.LATER if it.side in self.ours]
             return self._call(rng, at, rng.choice(possible))

@@ -151,11 +151,14 @@ class Migration:
             self.phase = POSTCOPY
         if (self.phase == POSTCOPY and self.completed(self.source)
                 and self.completed(self.destination)):
-            self._check_postcopy()
+            self.check_postcopy()
             self.phase = DONE
 
-    def _check_postcopy(self):
-        """The last pass may have been the last of all before the switchover."""
+    def check_postcopy(self):
+        """
+        Missed if it was none: the last pass may have been the last of all before
+        the switchover.
+        """
         if not self.event(self.source, 'MIGRATION', status='postcopy-active'):
             raise Missed('precopy converged just before the switchover')
 

@@ -101,9 +101,12 @@ class MovingGuest:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self.guest = GuestConsole(self.folder / 'guest.log')
-        self.source = self._start_qemu('source', accel_option, list(extra),
+        held = ['-S'] if self.spec.held else []
+        self.source = self._start_qemu('source', accel_option, [*held, *extra],
                                        binary, prefix)
         self.guest.attach(self.source.console)
+        if held:
+            self.source.command('cont')
         self.until(lambda: self.guest.log.ready, BOOT_LIMIT,
                    'the guest was not ready')
 

@@ -35,6 +35,8 @@ class GuestSpec:
     cpu: str = 'max'
     kernel: str = ''            # '': the one that was built
     initramfs: str = ''
+    # Says that it is ready before anybody can listen, so it is let begin then.
+    held: bool = False
     extra: list = field(default_factory=list)
 
     def kernel_command_line(self):
