@@ -53,6 +53,7 @@ CASES = (
     Case('random', cpus=2),
     Case('random', cpus=8),
     Case('random', cpus=16),
+    Case('random', cpus=64),
     Case('random', network='tcp'),
     Case('random', network='30us'),
     Case('random', network='200us'),
@@ -70,6 +71,7 @@ class Mode:
     extra: tuple = ()           # likewise, QEMU's arguments
     stock_source: bool = False
     stock_destination: bool = False
+    pushed: bool = False        # nobody touches anything
 
     def binaries(self):
         """(source, destination); None is the QEMU that was built."""
@@ -79,15 +81,22 @@ class Mode:
                 stock if self.stock_destination else None)
 
 
+NO_READAHEAD = ('-global', 'migration.postcopy-userfault-readahead=0')
 MODES = {
     'on': Mode('KVM userfault', ',userfault=on'),
     'single': Mode('KVM userfault without read-ahead', ',userfault=on',
-                   ('-global', 'migration.postcopy-userfault-readahead=0')),
+                   NO_READAHEAD),
     'off': Mode('userfaultfd', ',userfault=off'),
     'stock-on': Mode('KVM userfault, from an unmodified QEMU', ',userfault=on',
                      stock_source=True),
+    'stock-single': Mode('the same without read-ahead', ',userfault=on',
+                         NO_READAHEAD, stock_source=True),
+    'stock-off': Mode('userfaultfd, from an unmodified QEMU', ',userfault=off',
+                      stock_source=True),
     'stock': Mode('an unmodified QEMU at both ends', stock_source=True,
                   stock_destination=True),
+    'pushed': Mode('all pages pushed, nobody faulting', ',userfault=on',
+                   pushed=True),
 }
 # What others are compared with; the first there
 BASELINE = ('off', 'stock', 'single')

@@ -10,7 +10,8 @@ window of that, or when nearly all pages have come, the stream may run freely.
     "before"       faults, latency, CPU time                 "after"
 
 The first and the last are the limit: the same guest, the same touches, no
-page missing.
+page missing.  Another limit is what the way delivers when nobody waits for
+pages: the guest is stopped as soon as it runs there, and all of them are pushed.
 """
 
 import time
@@ -72,14 +73,14 @@ class Run(MovingGuest):
             self._sample()      # the destination has done nothing yet
             self.measuring = True
             self.switch_over()
+            if self.mode.pushed:
+                return self._push()
             self._measure()
             last = self.report()
             self._hurry()
             self.finish()
             after = self._limit()
-            self.check_memory()
-            self.versions = [qemu.command('query-version')
-                             for qemu in (self.source, self.destination)]
+            self._end()
             return self._figures(before, after, first, last)
         finally:
             self.stop()
@@ -99,6 +100,30 @@ class Run(MovingGuest):
                     or self.samples[-1].requests >= pages)
         self.pause = LOOK_S
         self.until(enough)
+
+    def _end(self):
+        self.check_memory()
+        self.versions = [qemu.command('query-version')
+                         for qemu in (self.source, self.destination)]
+
+    def _push(self):
+        """All pages come by themselves; figures of that alone."""
+        self.destination.command('stop')
+        self._hurry()
+        start, before = time.time(), self._pushed()
+        self.watch(False)
+        self.finish()
+        pages = self.progress.userfault['pages-background'] - before
+        self.destination.command('cont')
+        self.watch(True)
+        self._end()
+        if pages <= 0:
+            raise HarnessError('no page was pushed')
+        return {'pushed_per_s': pages / (self.migration.times()['done'] - start)}
+
+    def _pushed(self):
+        info = self.destination.command('query-migrate')
+        return info['postcopy-userfault']['pages-background']
 
     def _hurry(self):
         self.measuring = False

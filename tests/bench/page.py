@@ -18,6 +18,7 @@ sys.path[:0] = [str(HERE.parent / 'guest'), str(HERE)]
 
 import cases                                                # noqa: E402
 import charts                                               # noqa: E402
+import goals                                                # noqa: E402
 import report                                               # noqa: E402
 import saved as saved_results                               # noqa: E402
 from harness import webpage                                 # noqa: E402
@@ -225,6 +226,12 @@ def summary_section(results):
         'both, and for the last page.', class_='soft'))
 
 
+def goal_section(saved):
+    told = goals.lines(saved['cases'])
+    return section('Goals', tag('ul', '\n'.join(
+        tag('li', escape(line)) for line in told))) if told else ''
+
+
 def rate_section(results):
     return section('Pages fetched on demand', legend(results) + figure(
         charts.rates(results),
@@ -279,7 +286,7 @@ def page(saved):
         return document(TITLE, '\n'.join(parts))
     parts += [
         cards(results), compared_section(saved, results),
-        summary_section(results), rate_section(results),
+        summary_section(results), goal_section(saved), rate_section(results),
         trend_section('By number of vCPUs', 'cpus', charts.cpu_points(
             saved_results.by_cpus(results)), 'vCPUs', True),
         latency_section(results),

@@ -7,6 +7,7 @@ import stats
 ROWS = (
     ('pages fetched on demand /s', 'requests_per_s', 1, 0, True),
     ('  vCPU exits for each', 'exits_per_page', 1, 3, True),
+    ('pages pushed /s', 'pushed_per_s', 1, 0, False),
     ('guest: faults /s', 'faults_per_s', 1, 0, True),
     ('  per vCPU', 'faults_per_s_per_vcpu', 1, 0, True),
     ('  slowest vCPU', 'faults_per_s_slowest_vcpu', 1, 0, True),
@@ -81,7 +82,10 @@ def table(name, rounds, modes, preferred):
 
 def one_line(case, mode, figures):
     """A run, as soon as it is done"""
-    return (f'{case:<20} {mode:<8} {figures["requests_per_s"]:>8,.0f} pages/s  '
+    head = f'{case:<20} {mode:<12} '
+    if figures.get('pushed_per_s'):
+        return head + f'{figures["pushed_per_s"]:>8,.0f} pages/s'
+    return (f'{head}{figures["requests_per_s"]:>8,.0f} pages/s  '
             f'latency p50 {figures["latency_p50_us"] or 0:>7,.0f} us  '
             f'p99 {figures["latency_p99_us"] or 0:>8,.0f} us  '
             f'last page after {figures["last_page_s"]:.1f} s')

@@ -29,13 +29,14 @@ def of_mode(rounds, mode, figure):
     return spread(r[mode].get(figure) for r in rounds if mode in r)
 
 
-def ratio(rounds, mode, base, figure):
+def ratio(rounds, mode, base, figure, of=None):
     """
-    Spread of @mode's @figure over @base's, taken within each round: what the
-    machine did meanwhile has happened to both.
+    Spread of @mode's @figure over @base's (or over its figure @of), taken within
+    each round: what the machine did meanwhile has happened to both.
     """
     def one(figures):
-        above, below = figures[mode].get(figure), figures[base].get(figure)
+        above = figures[mode].get(figure)
+        below = figures[base].get(of or figure)
         return above / below if above is not None and below else None
     return spread(one(r) for r in rounds if mode in r and base in r)
 

@@ -18,6 +18,7 @@ sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE.parent / 'guest'), str(HERE)]
 
 import cases                                                # noqa: E402
+import goals                                                # noqa: E402
 import measure                                              # noqa: E402
 import options                                              # noqa: E402
 import process                                              # noqa: E402
@@ -228,6 +229,47 @@ class Ways(unittest.TestCase):
         self.refused('stock', self.ON, 'no unmodified QEMU')
 
 
+class Goals(unittest.TestCase):
+    def lines(self, case, *rounds):
+        return goals.lines([{'case': case, 'rounds': list(rounds)}])
+
+    def test_ratio_decides(self):
+        good = {'single': {'requests_per_s': 1800.0},
+                'off': {'requests_per_s': 1000.0}}
+        bad = {'single': {'requests_per_s': 1790.0},
+               'off': {'requests_per_s': 1000.0}}
+        line, = self.lines('random-write-1', good)
+        self.assertRegex(line, r'^met: .*1 vCPUs: 1\.80 \(1\.80\.\.1\.80\)')
+        line, = self.lines('random-write-1', good, bad, bad)
+        self.assertRegex(line, r'^NOT MET: .*: 1\.79 \(1\.79\.\.1\.80\)')
+
+    def test_latency_is_better_when_it_is_less(self):
+        line, = self.lines('random-write-4', {'single': {'latency_p99_us': 30.0},
+                                              'off': {'latency_p99_us': 60.0}})
+        self.assertRegex(line, '^met: .*: 2.00')
+
+    def test_what_is_pushed_is_a_figure_of_its_own(self):
+        line, = self.lines('random-write-64', {'single': {'requests_per_s': 590.0},
+                                               'pushed': {'pushed_per_s': 1000.0}})
+        self.assertRegex(line, '^NOT MET: .*: 0.59')
+
+    def test_never_slower_in_any_case(self):
+        for case in cases.CASES:
+            line, = self.lines(case.name, {'on': {'requests_per_s': 96.0},
+                                           'off': {'requests_per_s': 100.0}})
+            self.assertRegex(line, f'^NOT MET: .*{case.name}: 0.96')
+
+    def test_what_was_not_measured_has_no_line(self):
+        self.assertEqual(goals.lines([{'case': 'random-write-4', 'rounds': []}]), [])
+        self.assertEqual(self.lines('random-write-4', {'on': {}, 'off': {}}), [])
+
+    def test_goals_are_about_modes_and_cases_that_there_are(self):
+        names = {case.name for case in cases.CASES}
+        for goal in goals.GOALS:
+            self.assertLessEqual({goal.above, goal.below}, set(cases.MODES))
+            self.assertLessEqual({goals.CASE.format(n) for n in goal.least}, names)
+
+
 class Table(unittest.TestCase):
     def lines(self, rounds, modes):
         return report.table('case', rounds, modes, cases.BASELINE)
@@ -261,7 +303,7 @@ class Table(unittest.TestCase):
                  **measure.limit_figures([], []),
                  **measure.latency_figures(first, last, 1),
                  **measure.counter_figures({}), 'downtime_ms': 1,
-                 'last_page_s': 1}
+                 'last_page_s': 1, 'pushed_per_s': 1}
         self.assertLessEqual({figure for _, figure, *_ in report.ROWS},
                              set(known))
 

@@ -36,7 +36,8 @@ CSS = webpage.STYLE.read_text() + (HERE / 'style.css').read_text()
 NAMES = ('random-write-1', 'random-write-2', 'random-write-8',
          'random-write-2-tcp', 'random-write-2-200us', 'shared-read-2')
 RATE = {'on': 3000.0, 'single': 2800.0, 'off': 1000.0, 'stock-on': 2500.0,
-        'stock': 900.0}
+        'stock-single': 2400.0, 'stock-off': 950.0, 'stock': 900.0,
+        'pushed': 5000.0}
 
 
 def figures_of(mode, factor):
@@ -151,7 +152,8 @@ class Whole(unittest.TestCase):
         for lines in found.values():
             self.assertEqual(list(lines), [
                 *cases.MODES, 'on / off', 'single / off', 'stock-on / off',
-                'stock / off'])
+                'stock-single / off', 'stock-off / off', 'stock / off',
+                'pushed / off'])
         for name in ('rates-wide-title', 'rates-narrow-title',
                      'latency-wide-title', 'latency-narrow-title'):
             written = [e.text for e in pictures(text)[name].iter('text')]
@@ -220,6 +222,21 @@ class Driver(unittest.TestCase):
                           shown.read_text(encoding='utf-8'))
             drive.forget_earlier(args)
             self.assertEqual(list(args.results.iterdir()), [])
+
+
+class Goals(unittest.TestCase):
+    def test_verdicts_of_what_was_measured(self):
+        self.assertIn('met: pages/s, never less than userfaultfd, '
+                      f'{NAMES[0]}: 3.00', page.page(BOTH))
+        self.assertNotIn('Goals', page.page(saved(('on',))))
+
+    def test_a_mode_with_a_figure_of_its_own_alone(self):
+        rounds = [{'single': figures_of('single', 1), 'pushed': {'pushed_per_s': 5.}}]
+        one = {**case('random-write-64', ('single',)), 'modes': ['single', 'pushed'],
+               'rounds': rounds, 'summary': stats.summary(rounds, cases.BASELINE)}
+        text = page.page(saved(('single', 'pushed'), (), cases=[one]))
+        self.assertIn('560.00 (560.00..560.00), at least 0.6', text)
+        tree(text)
 
 
 class Missing(unittest.TestCase):
