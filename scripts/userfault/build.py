@@ -218,10 +218,14 @@ def kvm_objects(tree):
 
 
 def variant_make(tree, variant):
-    """Variables of make: kcsan checks the code of KVM alone."""
+    """
+    Variables of make: kcsan checks the code of KVM alone, and not what has the
+    same name in another folder, such as regs.c of the boot code.
+    """
     if variant != 'kcsan':
         return []
-    return ['KCSAN_SANITIZE=n'] + ['KCSAN_SANITIZE_%s=y' % name
+    there = '$(if $(filter %s,$(obj)),y)' % KVM_FOLDERS[0]
+    return ['KCSAN_SANITIZE=n'] + ['KCSAN_SANITIZE_%s=%s' % (name, there)
                                    for name in sorted(kvm_objects(tree))]
 
 

@@ -2,6 +2,7 @@
 """Kernels that look for errors of their own (tests/kernel/debug)."""
 
 import os
+import subprocess
 import unittest
 
 import support
@@ -32,11 +33,25 @@ class Variants(support.Case):
         for name in ('arch/x86/kvm/x86.c', 'arch/x86/kvm/mmu/userfault.c',
                      'virt/kvm/userfault.c', 'mm/memory.c'):
             support.write(os.path.join(self.folder, name), '')
-        self.assertEqual(build.variant_make(self.folder, 'kcsan'), [
-            'KCSAN_SANITIZE=n',
-            'KCSAN_SANITIZE_../../../virt/kvm/userfault.o=y',
-            'KCSAN_SANITIZE_mmu/userfault.o=y', 'KCSAN_SANITIZE_x86.o=y'])
+        self.assertEqual([word.partition('=')[0] for word in
+                          build.variant_make(self.folder, 'kcsan')], [
+            'KCSAN_SANITIZE', 'KCSAN_SANITIZE_../../../virt/kvm/userfault.o',
+            'KCSAN_SANITIZE_mmu/userfault.o', 'KCSAN_SANITIZE_x86.o'])
         self.assertEqual(build.variant_make(self.folder, 'kasan'), [])
+
+    def test_kcsan_leaves_namesakes_alone(self):
+        support.write(os.path.join(self.folder, 'arch/x86/kvm/x86.c'), '')
+        support.write(os.path.join(self.folder, 'Makefile'),
+                      'all:\n\t@$(MAKE) -f sub obj=arch/x86/kvm\n'
+                      '\t@$(MAKE) -f sub obj=arch/x86/boot\n')
+        support.write(os.path.join(self.folder, 'sub'),
+                      'all:\n\t@echo $(KCSAN_SANITIZE_x86.o)$(KCSAN_SANITIZE)\n')
+        done = subprocess.run(
+            ['make', '-s', '-C', self.folder,
+             *build.variant_make(self.folder, 'kcsan')], check=True,
+            stdout=subprocess.PIPE, universal_newlines=True)
+        self.assertEqual([line for line in done.stdout.splitlines()
+                          if not line.startswith('make')], ['yn', 'n'])
 
     def test_unknown_one_is_an_error(self):
         with self.assertRaisesRegex(build.StepError, r'kasan\|kcsan\|lockdep'):
