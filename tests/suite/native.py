@@ -151,7 +151,7 @@ BUILD = REPO / 'scripts/userfault/build.py'
 
 
 def analysis(report, build, results):
-    """What analyzers see in the project's own C; only with --full"""
+    """What analyzers see in the project's own C"""
     rows_of('analysis', report, build, results, [[DEPS, '--install', 'analysis']])
 
 
@@ -287,7 +287,8 @@ def model(report, build, results):
     rows_of('model', report, build, results, [])
 
 
-STAGES = {'unit': unit, 'model': model, 'python': python, 'docs': docs}
-FULL_STAGES = dict(STAGES, analysis=analysis, fuzz=fuzz, packages=packages,
+STAGES = {'unit': unit, 'model': model, 'python': python, 'docs': docs,
+          'analysis': analysis}
+FULL_STAGES = dict(STAGES, fuzz=fuzz, packages=packages,
                    lockdep=lockdep, kasan=kasan, kcsan=kcsan, sanitized=sanitized,
                    **{'analysis-linux': analysis_linux})

@@ -395,7 +395,7 @@ static void test_repeated(void)
 static void test_other_block(void)
 {
     Guest *g = guest_new(4096, WINDOW);
-    int other;
+    int other = 0;
 
     fault(g, g, 10);
     fault(g, &other, 11);

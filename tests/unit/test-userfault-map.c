@@ -248,7 +248,7 @@ static void test_churn(void)
 
 static void test_like(void)
 {
-    int ram, other;
+    int ram = 0, other = 0;
     UserfaultView *low = userfault_view_new(SLOT(0, 1), 0, 4 * PAGE, &ram, 0,
                                             NULL, PAGE);
     UserfaultView *high = userfault_view_new(SLOT(0, 2), 16 * PAGE, 2 * PAGE,

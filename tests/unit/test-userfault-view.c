@@ -205,7 +205,7 @@ static void check_load(unsigned first, unsigned pages, unsigned block_pages,
 {
     g_autofree unsigned long *present = bitmap_new(MAX(block_pages, 1));
     UserfaultView *view = view_new(first, pages);
-    bool absent[MAX_PAGES];
+    bool absent[MAX_PAGES] = { false };
     unsigned i;
 
     memset(present, 0xff, BITS_TO_LONGS(block_pages) * sizeof(long));
