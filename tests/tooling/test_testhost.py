@@ -78,11 +78,16 @@ class Console(support.Case):
     def test_ordinary_lines_are_not_crashes(self):
         self.assertEqual(self.found(ORDINARY + '\n').crashes, [])
 
+    @staticmethod
+    def known(writers, readers):
+        return mock.patch.object(watch, 'KNOWN_RACES', [
+            watch.KnownRace('why', tuple(writers), tuple(readers))])
+
     def race(self, **names):
         """What becomes of a race, with f and g known in stock Linux."""
         text = RACE.format(**dict({'first': 'f', 'second': 'g', 'caller': 'h'},
                                   **names))
-        with mock.patch.dict(watch.KNOWN_RACES, {frozenset('fg'): 'why'}):
+        with self.known('f', 'g'):
             console = self.found(text)
             console.end()
         return len(console.crashes), console.known_races
@@ -106,14 +111,14 @@ class Console(support.Case):
     def test_name_of_the_process_does_not_count(self):
         text = RACE.format(first='f', second='g', caller='h').replace(
             'Comm: qemu', 'Comm: userfault-test')
-        with mock.patch.dict(watch.KNOWN_RACES, {frozenset('fg'): 'why'}):
+        with self.known('f', 'g'):
             self.assertEqual(self.found(text).crashes, [])
 
     def test_race_of_unknown_origin(self):
         text = ('BUG: KCSAN: data-race in %s+0x12/0x34\n\n'
                 'race at unknown origin, with read to 0xff of 8 bytes by task 7 on '
                 'cpu 1:\n %s+0x12/0x34\n' + '=' * 66 + '\n')
-        with mock.patch.dict(watch.KNOWN_RACES, {frozenset('f'): 'why'}):
+        with self.known('', 'f'):
             self.assertEqual(self.found(text % ('f', 'f')).crashes, [])
             self.assertEqual(len(self.found(text % ('g', 'g')).crashes), 1)
             self.assertEqual(len(self.found(
@@ -121,13 +126,13 @@ class Console(support.Case):
 
     def test_crash_within_a_known_race_is_seen(self):
         text = RACE.replace('[    1.0] CPU: 0', '[    1.0] BUG: KASAN: x\n')
-        with mock.patch.dict(watch.KNOWN_RACES, {frozenset('fg'): 'why'}):
+        with self.known('f', 'g'):
             console = self.found(text.format(first='f', second='g', caller='h'))
         self.assertEqual(console.crashes, ['[    1.0] BUG: KASAN: x'])
 
     def test_known_race_that_is_cut_off_is_a_crash(self):
         text = RACE.format(first='f', second='g', caller='h')
-        with mock.patch.dict(watch.KNOWN_RACES, {frozenset('fg'): 'why'}):
+        with self.known('f', 'g'):
             console = self.found(text[:text.index('[    1.0] Reported')])
             self.assertEqual(console.crashes, [])
             console.end()
@@ -142,9 +147,9 @@ class Console(support.Case):
                 if name.endswith(('.cocci', '.c', '.h')):
                     with open(os.path.join(folder, name)) as stream:
                         changed += stream.read()
-        for names, reason in watch.KNOWN_RACES.items():
-            self.assertTrue(reason)
-            for name in names:
+        for race in watch.KNOWN_RACES:
+            self.assertTrue(race.why)
+            for name in (*race.writers, *race.readers):
                 self.assertNotRegex(changed, r'\b%s\b' % name)
 
     def test_only_a_panic_is_final(self):
