@@ -181,6 +181,8 @@ def fuzz(report, build, results):
 DEBUG_ROWS = ('channels: preempt, tcp', 'slots: PAM registers',
               'slots: dirty tracking of a display on and off',
               'others: a disk and a vCPU at the same page')
+# KCSAN holds threads up: the guest did not do 128 rounds of it in 275 s.
+TOO_SLOW = {'kcsan': ('others: a disk and a vCPU at the same page',)}
 # What the QEMU with sanitizers does: vCPUs, devices, slots, both channels and
 # their recovery.
 SANITIZED_ROWS = ('channels: preempt, tcp', 'channels: TLS, preempt',
@@ -236,11 +238,12 @@ def inner(stage, report, build, folder, commands, tests, environment, *options):
 
 def debug_kernel(variant, report, build, results):
     """The test host with the kernel @variant, which may report nothing."""
+    rows = [row for row in DEBUG_ROWS if row not in TOO_SLOW.get(variant, ())]
     inner(variant, report, build, results / variant,
           [[BUILD, 'kernel', variant],
            ['make', '-C', REPO / 'tests/kernel/conformance',
             f'OUT={build / "conformance"}']],
-          (['conformance'], DEBUG_ROWS),
+          (['conformance'], rows),
           {'USERFAULT_DEBUG': variant, 'SLOWNESS': SLOWNESS},
           '--variant', variant)
 

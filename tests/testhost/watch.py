@@ -65,7 +65,7 @@ KNOWN_RACES = [
     KnownRace("kind of the host's clock: the same is written at each tick",
               ('pvclock_gtod_notify',), ('kvm_arch_vcpu_load',)),
     KnownRace('output of the PIC: whoever reads it too early is kicked',
-              ('pic_update_irq',), ('kvm_cpu_has_extint',)),
+              ('pic_update_irq', 'kvm_pic_read_irq'), ('kvm_cpu_has_extint',)),
     KnownRace('halt_wakeup of a vCPU: a statistic', ('kvm_vcpu_kick',)),
     KnownRace('flags of a struct page: one bit is looked at, others change', (),
               ('hva_to_pfn',)),
