@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Build what runs: build.py qemu [ninja targets] | build.py kernel [VARIANT]
-                 | build.py sanitized [ninja targets] | build.py count
+                 | build.py sanitized|tsan [ninja targets] | build.py count
 
     build/qemu-PROFILE   QEMU's build folder; build/qemu-build points to the
                          configured profile's
     build/qemu-sanitized the same with sanitizers, beside that
+    build/qemu-tsan      the same with the thread sanitizer
     build/qemu-count     an emulator for the test host that loads plugins, and
                          the plugin that counts (tests/bench/count)
     build/linux-testhost the kernel's build folder
@@ -39,7 +40,9 @@ DEBUG = os.path.join(REPO, 'tests', 'kernel', 'debug')
 KVM_FOLDERS = ('arch/x86/kvm', 'virt/kvm')
 SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
 # Groups of packages that profiles need beyond the common one
-PACKAGES = {'server': ['server'], 'sanitized': ['fuzz']}
+PACKAGES = {'server': ['server'], 'sanitized': ['fuzz'], 'tsan': ['fuzz']}
+# Profiles that are built beside the configured one, for the tests
+BESIDE = ('sanitized', 'tsan')
 # A vhost-user back end with postcopy, for the tests, beside QEMU itself
 SMALL = ['qemu-system-x86_64', 'contrib/vhost-user-blk/vhost-user-blk']
 
@@ -348,16 +351,17 @@ def prune_kernels(keep, count=20):
 def step(argv):
     if argv[:1] == ['qemu']:
         build_qemu(argv[1:])
-    elif argv[:1] == ['sanitized']:
-        build_qemu(argv[1:], 'sanitized')
+    elif argv and argv[0] in BESIDE:
+        build_qemu(argv[1:], argv[0])
     elif argv == ['count']:
         build_count()
     elif argv == ['kernel'] or argv[:1] == ['kernel'] and argv[1:] in (
             [name] for name in variants()):
         build_kernel(*argv[1:])
     else:
-        raise StepError('usage: build.py qemu|sanitized [targets] | build.py kernel '
-                        '[%s] | build.py count' % '|'.join(variants()))
+        raise StepError('usage: build.py %s [targets] | build.py kernel [%s] | '
+                        'build.py count' % ('|'.join(('qemu',) + BESIDE),
+                                            '|'.join(variants())))
 
 
 if __name__ == '__main__':

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Options of QEMU's configure for each profile.
 
-small builds fast and holds what the tests use, sanitized the same.  server holds what a
-virtualisation host uses.  Both take the firmware from Debian's packages.
+small builds fast and holds what the tests use, sanitized and tsan the same.  server
+holds what a virtualisation host uses.  All take the firmware from Debian's packages.
 """
 
 FIRMWARE = ('/usr/share/qemu', '/usr/share/seabios', '/usr/lib/ipxe/qemu')
@@ -28,6 +28,8 @@ PROFILES = {
     # By clang: gcc's two runtimes do not share the file of reports.
     'sanitized': COMMON + ['--cc=clang', '--cxx=clang++', '--enable-asan',
                            '--enable-ubsan'],
+    # The thread sanitizer bears no other beside it.
+    'tsan': COMMON + ['--cc=clang', '--cxx=clang++', '--enable-tsan'],
     'server': COMMON + [
         # Front ends and access.
         '--enable-vnc', '--enable-vnc-jpeg', '--enable-png',
