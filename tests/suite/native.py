@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import process
+import races
 from host import Host
 from results import Listener, Result
 from stages import PROGRAM_OUTCOMES, ROW_ENDS
@@ -191,6 +192,13 @@ SANITIZED_ROWS = ('channels: preempt, tcp', 'channels: TLS, preempt',
                   'recovery: migrate-pause, preempt, three times',
                   'recovery: cut again with both channels there')
 SUPPRESSIONS = HERE / 'ubsan.supp'
+# What the QEMU with the thread sanitizer does: all threads that postcopy has.
+TSAN_ROWS = ('channels: no preempt, tcp', 'channels: preempt, tcp',
+             'channels: read-ahead, preempt', 'slots: PAM registers',
+             'slots: memory plugged in',
+             'others: a disk and a vCPU at the same page',
+             'recovery: migrate-pause, preempt, three times',
+             'recovery: cut again with both channels there')
 # Times that such kernels, and such a QEMU, are slower than others, about
 SLOWNESS = 4
 
@@ -216,17 +224,17 @@ def only(names, rows):
 def inner(stage, report, build, folder, commands, tests, environment, *options):
     """
     Stages of the test host in one of its own, once @commands have run.
-    @tests: (names of stages, rows of situations)
+    @tests: (names of stages, rows of situations).  Returns whether it came to that.
     """
     if 'TESTHOST' in os.environ:
         report.add(Result(stage, 'run', 'skip', 'this is the test host already'))
-        return
+        return False
     folder.mkdir(parents=True, exist_ok=True)
     wrong = prepare(report, build, folder / 'build.log', *commands,
                     [REPO / 'tests/guest/build', build / 'guest'])
     if wrong:
         report.add(Result(stage, 'build', 'fail', wrong))
-        return
+        return False
     names, rows = tests
     for name, value in environment.items():
         options += '--env', f'{name}={value}'
@@ -234,6 +242,7 @@ def inner(stage, report, build, folder, commands, tests, environment, *options):
                            only=only([*names, 'debug'], rows))
     Host(Within(report, stage), args, build, folder, *options).run(
         [*names, 'situations', 'debug'])
+    return True
 
 
 def debug_kernel(variant, report, build, results):
@@ -263,14 +272,19 @@ def kcsan(report, build, results):
     debug_kernel('kcsan', report, build, results)
 
 
+def empty(folder):
+    """@folder, with nothing in it"""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    return folder
+
+
 def sanitized(report, build, results):
     """A QEMU that checks its memory and its arithmetic; only with --full"""
     qemu = build / 'qemu-sanitized'
     folder = results / 'sanitized'
-    reports = folder / 'reports'
-    if reports.exists():
-        shutil.rmtree(reports)
-    reports.mkdir(parents=True)
+    reports = empty(folder / 'reports')
     log = f'log_path={reports}/report:print_stacktrace=1'
     inner('sanitized', report, build, folder,
           [[DEPS, '--install', 'fuzz'],
@@ -285,6 +299,33 @@ def sanitized(report, build, results):
            'UBSAN_OPTIONS': f'suppressions={SUPPRESSIONS}:{log}'})
 
 
+def tsan(report, build, results):
+    """A QEMU that looks for data races in itself; only with --full"""
+    objects = build / 'qemu-tsan'
+    qemu = objects / 'qemu-system-x86_64'
+    folder = results / 'tsan'
+    reports = empty(folder / 'reports')
+    # QEMU goes on, and ends as it would without: its own races are many.
+    options = (f'log_path={reports}/report:halt_on_error=0:exitcode=0:symbolize=0:'
+               'history_size=7:report_thread_leaks=0')
+    if inner('tsan', report, build, folder, [[BUILD, 'tsan', qemu.name]],
+             ((), TSAN_ROWS),
+             {'USERFAULT_QEMU_BUILD': objects, 'USERFAULT_QEMU': qemu,
+              'SLOWNESS': SLOWNESS, 'TSAN_OPTIONS': options}):
+        judge_races(report, folder, qemu, races.Ours.of_tree(build / 'qemu'))
+
+
+def judge_races(report, folder, qemu, ours):
+    """Two results: whether the thread sanitizer has looked, and what it saw"""
+    verdict = races.Verdict(folder / 'reports', qemu, ours)
+    verdict.write(folder / 'races.txt')
+    report.say(f'tsan: {verdict.left_out()} reports of what QEMU itself does left out '
+               f'({folder / "races.txt"})')
+    for test, wrong in (('it has looked', races.has_looked(verdict, qemu.parent, ours)),
+                        ("no race in this project's code", verdict.reason())):
+        report.add(Result('tsan', test, 'fail' if wrong else 'pass', wrong))
+
+
 def model(report, build, results):
     """The concurrency core as models: every order of steps, and faults in them"""
     rows_of('model', report, build, results, [])
@@ -294,4 +335,4 @@ STAGES = {'unit': unit, 'model': model, 'python': python, 'docs': docs,
           'analysis': analysis}
 FULL_STAGES = dict(STAGES, fuzz=fuzz, packages=packages,
                    lockdep=lockdep, kasan=kasan, kcsan=kcsan, sanitized=sanitized,
-                   **{'analysis-linux': analysis_linux})
+                   tsan=tsan, **{'analysis-linux': analysis_linux})
