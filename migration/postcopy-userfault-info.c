@@ -196,7 +196,7 @@ void postcopy_userfault_fill_info(MigrationInfo *info)
     }
     sum_vcpus(u, &vcpus);
     i = info->postcopy_userfault = g_new0(PostcopyUserfaultInfo, 1);
-    i->status = u->status;
+    i->status = qatomic_read(&u->status);
     i->reason = g_strdup(u->reason);
     i->exits = vcpus.exits;
     i->requests = vcpus.requests;

@@ -91,9 +91,15 @@ static void __attribute__((constructor)) postcopy_userfault_init(void)
 /* ------------------------------------------------------------------------- */
 /* Requests */
 
+/*
+ * Loaders set bits of the same word at that time, and what is read is half of
+ * the first two orderings above.
+ */
 static bool page_present(const PostcopyBlock *b, uint64_t offset)
 {
-    return ramblock_recv_bitmap_test_byte_offset(b->rb, offset);
+    uint64_t page = offset >> qemu_target_page_bits();
+
+    return qatomic_read(&b->rb->receivedmap[BIT_WORD(page)]) & BIT_MASK(page);
 }
 
 /* See that what a vCPU has queued gets sent. */
@@ -666,7 +672,8 @@ void postcopy_userfault_stop(MigrationIncomingState *mis)
         }
         qatomic_set(&u->serving, false);
         wait_until_outside(u);
-        u->status = POSTCOPY_USERFAULT_STATUS_FINISHED;
+        /* Without the BQL: query-migrate may be reading it. */
+        qatomic_set(&u->status, POSTCOPY_USERFAULT_STATUS_FINISHED);
         free_requests(u);
         qapi_event_send_postcopy_userfault(u->status, NULL);
     }
