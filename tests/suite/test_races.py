@@ -221,6 +221,14 @@ class Sources(unittest.TestCase):
 
 
 class Stage(unittest.TestCase):
+    def test_nothing_is_judged_where_nothing_ran(self):
+        told = Report(io.StringIO())
+        with tempfile.TemporaryDirectory() as folder, \
+                mock.patch.dict(os.environ, TESTHOST='1'):
+            native.tsan(told, Path(folder), Path(folder))
+        self.assertEqual([(it.test, it.outcome) for it in told.results],
+                         [('run', 'skip')])
+
     def outcomes(self, text):
         told = Report(io.StringIO())
         with tempfile.TemporaryDirectory() as folder:

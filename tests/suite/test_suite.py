@@ -430,7 +430,7 @@ class Inner(unittest.TestCase):
         known = subprocess.run(
             [str(HERE.parent / 'situations' / 'run'), '--list'], check=True,
             stdout=subprocess.PIPE, universal_newlines=True).stdout.splitlines()
-        for row in (*native.DEBUG_ROWS, *native.SANITIZED_ROWS):
+        for row in (*native.DEBUG_ROWS, *native.SANITIZED_ROWS, *native.TSAN_ROWS):
             self.assertIn(row, known)
 
     def test_only_what_is_asked_for_runs(self):
