@@ -192,10 +192,9 @@ SANITIZED_ROWS = ('channels: preempt, tcp', 'channels: TLS, preempt',
                   'recovery: migrate-pause, preempt, three times',
                   'recovery: cut again with both channels there')
 SUPPRESSIONS = HERE / 'ubsan.supp'
-# What the QEMU with the thread sanitizer does: rows that switch over at once, since
-# before that a source takes many minutes for each pass in an emulated test host.
-TSAN_ROWS = ('channels: switchover at once', 'others: virtio-blk with an iothread',
-             'others: a disk and a vCPU at the same page')
+# What the QEMU with the thread sanitizer does: it switches over at once, since before
+# that a source takes many minutes for each pass in an emulated test host.
+TSAN_ROWS = ('channels: switchover at once',)
 # Times that such kernels, and such a QEMU, are slower than others, about
 SLOWNESS = 4
 

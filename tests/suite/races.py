@@ -22,6 +22,10 @@ KNOWN = {
         'Bits of other pages in the same word are set meanwhile.  The word is '
         "aligned and read once, and the page's own bit does not change: no two "
         'threads place the same page.',
+    ('qio_channel_socket_set_delay', 'qio_channel_socket_set_fd'):
+        'The thread that connects has ended its task before the main loop goes on '
+        "with it; GLib's lists and locks, which order that, are not compiled for the "
+        'sanitizer.',
     ('qemu_fill_buffer', 'qemu_file_set_error_obj'):
         'Who shuts a channel down leaves an error with the thread that reads it, '
         'which sees it now or with the next read that fails.  So it is without the '
