@@ -25,6 +25,7 @@ sys.path[:0] = [str(HERE.parent / 'guest'), str(HERE)]
 import cases                                                # noqa: E402
 import charts                                               # noqa: E402
 import page                                                 # noqa: E402
+import picture                                              # noqa: E402
 import report                                               # noqa: E402
 import saved as results                                     # noqa: E402
 import stats                                                # noqa: E402
@@ -459,6 +460,27 @@ class Style(unittest.TestCase):
         styled = set(re.findall(r'\.([a-z][a-z-]*)', CSS))
         # Letters as they are; a picture of one size
         self.assertEqual(used - styled - {'case', 'value', 'each'}, set())
+
+
+class Alone(unittest.TestCase):
+    """A picture as a file of its own"""
+
+    def test_it_has_what_it_needs_and_names_the_modes(self):
+        found = results.load(ALL)
+        for name, draw in picture.PICTURES.items():
+            text = picture.standalone(draw(found), CSS, picture.legend(found))
+            root = ElementTree.fromstring(text)
+            self.assertEqual(root.tag, '{http://www.w3.org/2000/svg}svg', name)
+            names = [e.text for e in root.iter('{http://www.w3.org/2000/svg}text')]
+            self.assertLessEqual(set(cases.MODES), set(names))
+            style = root.find('{http://www.w3.org/2000/svg}style').text
+            for mode in cases.MODES:
+                self.assertIn(f'--{mode}: ', style)
+                self.assertIn(f'.mode-{mode} {{', style)
+            for rule in ('.bar, .dot {', '.whisker, .most {', 'svg text {'):
+                self.assertIn(rule, style)
+            self.assertEqual('.line {' in style, name == 'cpus')
+            self.assertNotIn('table', style)
 
 
 class Lines(unittest.TestCase):
