@@ -22,7 +22,8 @@ PAGES = ('system/kvm-userfault.rst', 'devel/migration/kvm-userfault.rst',
          'devel/migration/kvm-userfault-performance.rst',
          'devel/migration/kvm-userfault-threats.rst')
 IMAGES = ('devel/migration/kvm-userfault-path.svg',
-          'devel/migration/kvm-userfault-states.svg')
+          'devel/migration/kvm-userfault-states.svg',
+          'devel/migration/kvm-userfault-rates.svg')
 # Not built, but read by people
 OTHERS = ('README.md', 'tests/kernel/README.md',
           'tests/kernel/linux/Documentation/virt/kvm/userfault.rst')
