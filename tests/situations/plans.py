@@ -92,7 +92,7 @@ class Plan:
                  short=False):
         self.only, self.ours, self.short = only, ours, short
         self.preempt = rng.random() < 0.6
-        self.bandwidth = rng.choice((1, 2, 4)) * MIB
+        self.bandwidth = rng.choice((1, 2, 4)) * MIB * (2 if short else 1)
         self.early = self._early(rng)
         self.early_bytes = rng.randrange(4 * MIB)
         self.early_wait = rng.uniform(0, 1)
