@@ -18,7 +18,7 @@ sys.path[:0] = [str(HERE.parent / 'guest'), str(HERE)]
 
 import cases                                                # noqa: E402
 import charts                                               # noqa: E402
-import goals                                                # noqa: E402
+import targets                                              # noqa: E402
 import report                                               # noqa: E402
 import saved as saved_results                               # noqa: E402
 from harness import webpage                                 # noqa: E402
@@ -227,7 +227,7 @@ def summary_section(results):
 
 
 def goal_section(saved):
-    told = goals.lines(saved['cases'])
+    told = targets.lines(saved['cases'])
     return section('Goals', tag('ul', '\n'.join(
         tag('li', escape(line)) for line in told))) if told else ''
 

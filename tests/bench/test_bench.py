@@ -18,7 +18,7 @@ sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE.parent / 'guest'), str(HERE)]
 
 import cases                                                # noqa: E402
-import goals                                                # noqa: E402
+import targets                                              # noqa: E402
 import measure                                              # noqa: E402
 import options                                              # noqa: E402
 import process                                              # noqa: E402
@@ -231,7 +231,7 @@ class Ways(unittest.TestCase):
 
 class Goals(unittest.TestCase):
     def lines(self, case, *rounds):
-        return goals.lines([{'case': case, 'rounds': list(rounds)}])
+        return targets.lines([{'case': case, 'rounds': list(rounds)}])
 
     def test_ratio_decides(self):
         good = {'single': {'requests_per_s': 1800.0},
@@ -260,14 +260,14 @@ class Goals(unittest.TestCase):
             self.assertRegex(line, f'^NOT MET: .*{case.name}: 0.96')
 
     def test_what_was_not_measured_has_no_line(self):
-        self.assertEqual(goals.lines([{'case': 'random-write-4', 'rounds': []}]), [])
+        self.assertEqual(targets.lines([{'case': 'random-write-4', 'rounds': []}]), [])
         self.assertEqual(self.lines('random-write-4', {'on': {}, 'off': {}}), [])
 
     def test_goals_are_about_modes_and_cases_that_there_are(self):
         names = {case.name for case in cases.CASES}
-        for goal in goals.GOALS:
+        for goal in targets.GOALS:
             self.assertLessEqual({goal.above, goal.below}, set(cases.MODES))
-            self.assertLessEqual({goals.CASE.format(n) for n in goal.least}, names)
+            self.assertLessEqual({targets.CASE.format(n) for n in goal.least}, names)
 
 
 class Table(unittest.TestCase):
