@@ -89,6 +89,7 @@ class Plans(unittest.TestCase):
             self.assertFalse({act.kind for act in plan.acts} & set(OF_OURS))
             self.assertLess(len(plan.cuts), 2)
         for plan in many(ours=('destination',)):
+            self.assertLess(len(plan.cuts), 2)
             self.assertFalse(any(act.failure and act.side == 'source'
                                  for act in plan.acts))
 
