@@ -28,6 +28,7 @@ from harness.webpage import (Markup, details, document,     # noqa: E402
                              make_table, mode_keys, section, tag)
 from saved import modes_of, ratios_of                     # noqa: E402
 
+STYLE = HERE / 'style.css'       # beside that of all pages
 TITLE = 'Fetching pages in postcopy, with KVM userfault and without'
 # (head, figure, factor, digits)
 SUMMARY = (
@@ -247,13 +248,31 @@ def latency_section(results):
         'smallest to the largest. The figures are those of the summary.'))
 
 
-def trend_section(title, name, points, axis, joined):
+# By name: (title, points of results, axis, are there values in between?)
+TRENDS = {
+    'cpus': ('By number of vCPUs', lambda results: charts.cpu_points(
+        saved_results.by_cpus(results)), 'vCPUs', True),
+    'network': ('By network', lambda results: charts.network_points(
+        saved_results.by_network(results)),
+        'delay of each packet, each way, or rate', False),
+}
+
+
+def trend(results, name):
+    """The picture in both sizes"""
+    title, points_of, axis, joined = TRENDS[name]
+    return charts.trend(name, title, points_of(results), axis, joined)
+
+
+def trend_section(results, name):
     """'' where there is nothing to compare"""
+    title, points_of, *_ = TRENDS[name]
+    points = points_of(results)
     if not points:
         return ''
     what = points[0][2]
     return section(title, legend([r for *_, r in points]) + figure(
-        charts.trend(name, title, points, axis, joined),
+        trend(results, name),
         f'{what.order} order, {what.access}s. Median of the rounds, with marks '
         'from the smallest to the largest.'
         + (' Above the line at 1 the first of a ratio is larger.'
@@ -287,18 +306,14 @@ def page(saved):
     parts += [
         cards(results), compared_section(saved, results),
         summary_section(results), goal_section(saved), rate_section(results),
-        trend_section('By number of vCPUs', 'cpus', charts.cpu_points(
-            saved_results.by_cpus(results)), 'vCPUs', True),
+        trend_section(results, 'cpus'),
         latency_section(results),
-        trend_section('By network', 'network', charts.network_points(
-            saved_results.by_network(results)),
-            'delay of each packet, each way, or rate', False),
+        trend_section(results, 'network'),
         progress_section(results),
         section('All figures', details(
             'a table for each case',
             '\n'.join(full_table(result) for result in results)))]
-    return document(TITLE, '\n'.join(filter(None, parts)),
-                    (HERE / 'style.css').read_text())
+    return document(TITLE, '\n'.join(filter(None, parts)), STYLE.read_text())
 
 
 def read(path):

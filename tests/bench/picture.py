@@ -13,7 +13,6 @@ HERE = Path(__file__).resolve().parent
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE.parent / 'guest'), str(HERE)]
 
-import charts                                               # noqa: E402
 import page                                                 # noqa: E402
 import saved as saved_results                               # noqa: E402
 from harness import webpage                                 # noqa: E402
@@ -24,19 +23,6 @@ RULE = re.compile(r'^(?:svg |text)?[.\w][^{}\n]*\{[^{}]*\}$', re.M)
 CLASS = re.compile(r'\.([a-z][\w-]*)')
 VARIABLES = re.compile(r':root \{(.*?)\}', re.S)
 VARIABLE = re.compile(r'--([\w-]+): ([^;]+);')
-
-
-def cpus(results):
-    return charts.trend('cpus', 'By number of vCPUs', charts.cpu_points(
-        saved_results.by_cpus(results)), 'vCPUs', True)
-
-
-def network(results):
-    return charts.trend('network', 'By network', charts.network_points(
-        saved_results.by_network(results)), 'delay each way, or rate', False)
-
-
-PICTURES = {'cpus': cpus, 'network': network}
 
 
 def is_used(selector, classes):
@@ -78,13 +64,13 @@ def standalone(pictures, css, labels=()):
 
 
 def main():
-    if len(sys.argv) != 3 or sys.argv[1] not in PICTURES:
-        sys.exit(f'usage: picture.py {"|".join(PICTURES)} bench.json > picture.svg')
+    if len(sys.argv) != 3 or sys.argv[1] not in page.TRENDS:
+        sys.exit(f'usage: picture.py {"|".join(page.TRENDS)} bench.json > picture.svg')
     try:
         results = saved_results.load(page.read(Path(sys.argv[2])))
-        css = webpage.STYLE.read_text() + (HERE / 'style.css').read_text()
+        css = webpage.STYLE.read_text() + page.STYLE.read_text()
         sys.stdout.reconfigure(encoding='utf-8')
-        print(standalone(PICTURES[sys.argv[1]](results), css, legend(results)),
+        print(standalone(page.trend(results, sys.argv[1]), css, legend(results)),
               end='')
     except (OSError, ValueError) as error:
         sys.exit(f'picture.py: {sys.argv[2]}: {error}')

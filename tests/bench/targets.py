@@ -22,11 +22,10 @@ class Goal:
     below: str
     least: dict
     figure: str = RATE
-    of: str = ''
+    of: str = None
 
     def ratio(self, rounds):
-        return stats.ratio(rounds, self.above, self.below, self.figure,
-                           self.of or self.figure)
+        return stats.ratio(rounds, self.above, self.below, self.figure, self.of)
 
 
 GOALS = (

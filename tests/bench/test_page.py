@@ -467,8 +467,9 @@ class Alone(unittest.TestCase):
 
     def test_it_has_what_it_needs_and_names_the_modes(self):
         found = results.load(ALL)
-        for name, draw in picture.PICTURES.items():
-            text = picture.standalone(draw(found), CSS, picture.legend(found))
+        for name in page.TRENDS:
+            text = picture.standalone(page.trend(found, name), CSS,
+                                      picture.legend(found))
             root = ElementTree.fromstring(text)
             self.assertEqual(root.tag, '{http://www.w3.org/2000/svg}svg', name)
             names = [e.text for e in root.iter('{http://www.w3.org/2000/svg}text')]

@@ -432,6 +432,8 @@ class Inner(unittest.TestCase):
             stdout=subprocess.PIPE, universal_newlines=True).stdout.splitlines()
         for row in (*native.DEBUG_ROWS, *native.SANITIZED_ROWS, *native.TSAN_ROWS):
             self.assertIn(row, known)
+        for rows in native.TOO_SLOW.values():
+            self.assertLess(set(rows), set(native.DEBUG_ROWS))
 
     def test_only_what_is_asked_for_runs(self):
         self.outcomes(native.sanitized)
