@@ -441,7 +441,7 @@ static KVMUserfaultResult serve_fault(PostcopyUserfault *u, PostcopyVcpu *v,
         v->broken_page = 0;
         postcopy_count(&v->stats.already_present, 1);
         kvm_userfault_pages_present(b->rb, offset, b->page_size);
-        return KVM_USERFAULT_RETRY;
+        return KVM_USERFAULT_PRESENT;
     }
     if (unlikely(ramblock_page_is_discarded(b->rb, offset))) {
         postcopy_count(&v->stats.discarded, 1);
@@ -459,7 +459,7 @@ static KVMUserfaultResult serve_fault(PostcopyUserfault *u, PostcopyVcpu *v,
         fault_broken(v, page, start);
     }
     trace_postcopy_userfault_vcpu(b->rb->idstr, offset, arrived, ns);
-    return arrived ? KVM_USERFAULT_RETRY : KVM_USERFAULT_INTERRUPTED;
+    return arrived ? KVM_USERFAULT_PRESENT : KVM_USERFAULT_INTERRUPTED;
 }
 
 /* KVMUserfaultOps.fault() */

@@ -41,6 +41,7 @@
 #include "kvm-userfault-abi.h"
 #include "kvm-userfault.h"
 #include "userfault-map.h"
+#include "userfault-prefault.h"
 
 static struct {
     /* Set once, before the machine exists */
@@ -98,6 +99,16 @@ static void publish(UserfaultMap *map)
     qatomic_rcu_set(&userfault.map, map);
 }
 
+static int change_slot(KVMState *s, int type, void *region)
+{
+    int ret;
+
+    userfault_prefault_pause();
+    ret = kvm_vm_ioctl(s, type, region);
+    userfault_prefault_resume();
+    return ret;
+}
+
 static int set_region(KVMState *s,
                       const struct kvm_userspace_memory_region2 *mem,
                       const UserfaultView *view)
@@ -118,7 +129,7 @@ static int set_region(KVMState *s,
         region.flags |= KVM_MEM_USERFAULT;
         region.userfault_bitmap = (uintptr_t)view->bitmap;
     }
-    return kvm_vm_ioctl(s, KVM_SET_USER_MEMORY_REGION2, &region);
+    return change_slot(s, KVM_SET_USER_MEMORY_REGION2, &region);
 }
 
 /* Make and publish the view of a slot.  NULL: not ours, or no memory. */
@@ -168,7 +179,7 @@ static void drop_view(UserfaultView *view)
 }
 
 int kvm_userfault_set_region(KVMState *s, const KVMSlot *slot,
-                             const struct kvm_userspace_memory_region2 *mem,
+                             struct kvm_userspace_memory_region2 *mem,
                              bool region2)
 {
     UserfaultView *view;
@@ -176,7 +187,7 @@ int kvm_userfault_set_region(KVMState *s, const KVMSlot *slot,
 
     if (!userfault.active) {
         return region2 ? set_region(s, mem, NULL)
-                       : kvm_vm_ioctl(s, KVM_SET_USER_MEMORY_REGION, mem);
+                       : change_slot(s, KVM_SET_USER_MEMORY_REGION, mem);
     }
 
     assert(bql_locked());
@@ -296,6 +307,7 @@ bool kvm_userfault_start(const KVMUserfaultOps *ops, void *opaque,
     }
     userfault.ops = ops;
     userfault.opaque = opaque;
+    userfault_prefault_init(kvm_state);
     qatomic_set(&userfault.active, true);
     ret = for_each_slot(kvm_state, start_slot);
     if (ret) {
@@ -384,6 +396,9 @@ int kvm_userfault_handle_exit(CPUState *cpu, struct kvm_run *run,
     result = userfault.ops->fault(userfault.opaque, cpu->cpu_index, cookie,
                                   offset, &vcpu_park);
     trace_kvm_userfault_exit(cpu->cpu_index, run->memory_fault.gpa, result);
+    if (result == KVM_USERFAULT_PRESENT) {
+        userfault_prefault(cpu, run->memory_fault.gpa);
+    }
     return result == KVM_USERFAULT_INTERRUPTED ? EXCP_INTERRUPT : 0;
 }
 

@@ -16,8 +16,10 @@
 #include "qemu/park.h"
 
 typedef enum KVMUserfaultResult {
-    /* The page is there: run the vCPU again. */
+    /* Run the vCPU again, which may come back for the same page. */
     KVM_USERFAULT_RETRY,
+    /* The page is there, for QEMU too: run the vCPU again. */
+    KVM_USERFAULT_PRESENT,
     /* The park word was kicked: leave KVM_RUN's loop, to fault again later. */
     KVM_USERFAULT_INTERRUPTED,
 } KVMUserfaultResult;

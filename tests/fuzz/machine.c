@@ -249,6 +249,11 @@ bool kvm_userfault_probe(int kvm_fd, Error **errp)
     return true;
 }
 
+int kvm_vm_check_extension(KVMState *s, unsigned int extension)
+{
+    return extension == KVM_CAP_PRE_FAULT_MEMORY;
+}
+
 /* KVM_SET_USER_MEMORY_REGION2 is all that is asked for. */
 int kvm_vm_ioctl(KVMState *s, unsigned long type, ...)
 {
@@ -362,6 +367,9 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
         struct uffdio_zeropage *zero = arg;
 
         return place(zero->range.start, NULL, zero->range.len);
+    }
+    if (request == KVM_PRE_FAULT_MEMORY) {
+        return vcpu_prefault(fd, arg);
     }
     return __real_ioctl(fd, request, arg);
 }

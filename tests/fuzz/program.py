@@ -34,7 +34,8 @@ SERVICE = ('migration/postcopy-userfault.c', 'migration/postcopy-userfault-chann
            'migration/postcopy-recover.c', 'migration/postcopy-place.c',
            'migration/postcopy-answer.c', 'migration/postcopy-order.c',
            'migration/postcopy-handover.c',
-           'accel/kvm/kvm-userfault.c', 'accel/kvm/userfault-map.c')
+           'accel/kvm/kvm-userfault.c', 'accel/kvm/userfault-map.c',
+           'accel/kvm/userfault-prefault.c')
 TARGETS = {
     'destination': (('destination.c', 'check.c', 'stream.c', 'vcpu.c'), ('syscall',)),
     'source': (('source.c',), ('ram_save_queue_pages',)),

@@ -29,6 +29,8 @@
 #include "vcpu.h"
 
 #define KICK_SIGNAL (SIGRTMIN + 3)
+/* Of vCPU 0; files that nobody has open */
+#define VCPU_FD 100000
 /* Touches of one page that lead to nothing */
 #define PATIENCE 1000
 #define SETTLE_MS 10000
@@ -111,25 +113,49 @@ static void exit_for_page(Vcpu *v, bool *broken)
     fuzz_check(!ret || *broken, "an exit ends with %d", ret);
 }
 
+/* Whether KVM lets the vCPU have the page, or takes it for a device */
+static bool gets_page(const Vcpu *v)
+{
+    const MachineSlot *slot = machine_slot_at(v->as, v->gpa);
+    const RAMBlock *rb;
+    unsigned page;
+
+    if (!slot) {
+        return true; /* MMIO */
+    }
+    page = (v->gpa - slot->gpa) >> PAGE_BITS;
+    if (machine_slot_armed(slot, page)) {
+        return false;
+    }
+    rb = &machine_block[slot->block];
+    page += slot->first;
+    if (page < machine_pages(rb) && !test_bit(page, rb->receivedmap)) {
+        qatomic_inc(&missed_exits);
+    }
+    return true;
+}
+
+int vcpu_prefault(int fd, const struct kvm_pre_fault_memory *range)
+{
+    fuzz_check(self && fd == self->cpu.kvm_fd &&
+               range->gpa == QEMU_ALIGN_DOWN(self->gpa, PAGE_BYTES) &&
+               range->size == PAGE_BYTES,
+               "KVM is to map 0x%" PRIx64 " for vCPU %d, and not 0x%" PRIx64,
+               (uint64_t)range->gpa, fd - VCPU_FD, self ? self->gpa : 0);
+    if (!gets_page(self)) {
+        errno = EFAULT;
+        return -1;
+    }
+    return 0;
+}
+
 static void touch(Vcpu *v)
 {
-    unsigned page, turns;
-    const MachineSlot *slot;
-    const RAMBlock *rb;
+    unsigned turns;
     bool broken;
 
     for (turns = 0; turns < PATIENCE; turns++) {
-        slot = machine_slot_at(v->as, v->gpa);
-        if (!slot) {
-            return; /* MMIO */
-        }
-        page = (v->gpa - slot->gpa) >> PAGE_BITS;
-        if (!machine_slot_armed(slot, page)) {
-            rb = &machine_block[slot->block];
-            page += slot->first;
-            if (page < machine_pages(rb) && !test_bit(page, rb->receivedmap)) {
-                qatomic_inc(&missed_exits);
-            }
+        if (gets_page(v)) {
             return;
         }
         exit_for_page(v, &broken);
@@ -184,6 +210,7 @@ void vcpus_init(void)
     sigaction(KICK_SIGNAL, &action, NULL);
     for (i = 0; i < VCPUS; i++) {
         vcpu[i].cpu.cpu_index = i;
+        vcpu[i].cpu.kvm_fd = VCPU_FD + i;
         qemu_thread_create(&vcpu[i].thread, "vcpu", vcpu_main, &vcpu[i],
                            QEMU_THREAD_DETACHED);
     }

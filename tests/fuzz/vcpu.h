@@ -65,6 +65,15 @@ RAMBlock *vcpu_page(unsigned number, uint64_t *offset);
 unsigned vcpus_asleep(void);
 
 /**
+ * vcpu_prefault: KVM_PRE_FAULT_MEMORY
+ * @fd: the file of a vCPU
+ * @range: what to map
+ *
+ * Fails as KVM does if the page is absent.
+ */
+int vcpu_prefault(int fd, const struct kvm_pre_fault_memory *range);
+
+/**
  * vcpu_missed_exits: how many touches of absent pages did not exit
  *
  * They would have ended in userfaultfd.  Reset by reading.

@@ -28,12 +28,12 @@ def prefix(s, board):
             f'MEDDLE={board.path}']
 
 
-def start(s):
+def start(s, both=()):
     """A guest, and a destination with the board that is returned"""
     s.folder.parent.mkdir(parents=True, exist_ok=True)
     board = Board(s.folder.parent / f'{s.folder.name}.board')
-    s.boot()
-    s.prepare(s.accel_option, prefix=prefix(s, board))
+    s.boot('', both)
+    s.prepare(s.accel_option, both, prefix=prefix(s, board))
     s.wait_for_beats()
     return board
 
@@ -45,6 +45,7 @@ def order(board, call, error, countdown=1, times=1, done=False, thread=''):
 AGAIN = (('copy', errno.ENOMEM, 50, 20), ('zero page', errno.EAGAIN, 5, 20),
          ('fault poll', errno.EINTR, 1, 2), ('fault read', errno.EINTR, 1, 2),
          ('park', errno.EINTR, 20, 20), ('vcpu poll', errno.EINTR, 20, 20),
+         ('prefault', errno.EINTR, 20, 20),
          ('send', errno.EAGAIN, 20, 2), ('receive', errno.EINTR, 20, 2))
 
 
@@ -60,6 +61,60 @@ def for_a_while(s):
         reached(board.failed(call), f'{call} did not fail')
         print(f'  {call}: {board.failed(call)} of {board.seen(call)} failed',
               flush=True)
+
+
+# Exits of vCPUs from which KVM's page faults are told
+EXITS = 300
+
+
+def faults_of_exits(s):
+    """KVM's page faults of vCPUs, for each exit because of an absent page"""
+    def figures():
+        stats = s.destination.command('query-stats', target='vcpu', providers=[
+            {'provider': 'kvm', 'names': ['pf_taken']}])
+        taken = [entry['value'] for vcpu in stats for entry in vcpu['stats']]
+        reached(taken, 'KVM does not count page faults')
+        return s.counters()['exits'], sum(taken)
+
+    exits, taken = figures()
+    s.until(lambda: s.counters()['exits'] >= exits + EXITS, NOTICE,
+            'vCPUs do not leave for absent pages')
+    now = figures()
+    return (now[1] - taken) / (now[0] - exits)
+
+
+@row('faults', 'a page that has come is mapped before the vCPU goes on')
+def mapped_before(s):
+    """So its vCPU leaves once for it; twice if KVM cannot do that."""
+    board = start(s)
+    # Nearly nothing comes by itself: such pages have a fault without an exit.
+    s.into_postcopy(small_migration(bandwidth=MIB // 16,
+                                    postcopy_bandwidth=MIB // 256), passes=0)
+    once = faults_of_exits(s)
+    order(board, 'prefault', errno.EOPNOTSUPP, times=1 << 30)
+    twice = faults_of_exits(s)
+    print(f'  {once:.2f} faults an exit, and {twice:.2f} when KVM could not map '
+          'ahead', flush=True)
+    # Those of pages that came by themselves are in both.
+    check(twice - once > 0.5, 'KVM does not map ahead')
+    s.hurry()
+    s.conclude()
+
+
+@row('faults', 'KVM does not come to an end with a page while a memslot is made')
+def hangs_in_kvm(s):
+    """Who makes the memslot waits for the vCPU, and kicks it."""
+    board = start(s, ('-m', 'slots=1,maxmem=1G'))
+    s.into_postcopy(small_migration(bandwidth=MIB // 16,
+                                    postcopy_bandwidth=MIB // 256), passes=0)
+    order(board, 'prefault', errno.EINTR, done=True)
+    s.until(lambda: board.failed('prefault'), NOTICE, 'KVM mapped no page ahead')
+    s.destination.command('object-add', qom_type='memory-backend-ram', id='late',
+                          size=128 * MIB)
+    s.destination.command('device_add', driver='pc-dimm', id='dimm', memdev='late')
+    s.go_on()
+    s.hurry()
+    s.conclude()
 
 
 @row('faults', 'a page that is there before it is placed')

@@ -43,6 +43,7 @@
 #define EXIT_FLAG_USERFAULT (1u << 4)
 #define MEM_USERFAULT (1u << 3)
 #define SET_REGION2 0x40a0ae49
+#define PRE_FAULT_MEMORY 0xc040aed5
 
 struct region2 {
     uint32_t slot, flags;
@@ -62,7 +63,7 @@ struct memory_fault {
 enum call {
     CALL_COPY, CALL_ZERO, CALL_SLOT_ON, CALL_SLOT_OFF, CALL_UNREGISTER,
     CALL_FAULT_POLL, CALL_FAULT_READ, CALL_SEND, CALL_RECEIVE, CALL_PARK,
-    CALL_VCPU_POLL, CALL_BITMAP, CALL_TRY_ALLOC, CALLS
+    CALL_VCPU_POLL, CALL_BITMAP, CALL_TRY_ALLOC, CALL_PREFAULT, CALLS
 };
 
 /* The orders and their answers; meddle.py has the same layout. */
@@ -70,7 +71,8 @@ struct order {
     int32_t countdown;          /* fails when it comes to 1 ... */
     int32_t times;              /* ... and so many times in all; 0: never */
     int32_t error;
-    int32_t done;               /* fails after it has done its work */
+    int32_t done;               /* fails after it has done its work, or, what
+                                   KVM tries again, when a signal comes */
     char thread[16];            /* begin of the thread's name, or "" */
 };
 
@@ -431,6 +433,12 @@ int ioctl(int fd, unsigned long request, ...)
         return place(CALL_ZERO, fd, request, argument);
     case UFFDIO_UNREGISTER:
         error = verdict(CALL_UNREGISTER);
+        return error ? fail(error) : NEXT(ioctl)(fd, request, argument);
+    case PRE_FAULT_MEMORY:
+        error = verdict(CALL_PREFAULT);
+        if (error && board->order[CALL_PREFAULT].done) {
+            pause();
+        }
         return error ? fail(error) : NEXT(ioctl)(fd, request, argument);
     case SET_REGION2:
         return set_region(fd, request, argument);

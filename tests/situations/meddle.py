@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 # As in meddle.c, in this order.
 CALLS = ('copy', 'zero page', 'slot on', 'slot off', 'unregister', 'fault poll',
          'fault read', 'send', 'receive', 'park', 'vcpu poll', 'bitmap',
-         'try alloc')
+         'try alloc', 'prefault')
 ORDER = struct.Struct('iiii16s')
 COUNTS = struct.Struct(f'{len(CALLS)}Q')
 KNOBS = ('slow_us', 'slow_one_in', 'set_again', 'clear_early')
@@ -82,6 +82,9 @@ LATER = (
     Failure('fault poll', errno.EINTR), Failure('fault read', errno.EINTR),
     Failure('fault read', errno.EAGAIN),
     Failure('park', errno.EINTR), Failure('park', errno.EAGAIN),
+    # The vCPU comes to it by itself.
+    Failure('prefault', errno.EINTR), Failure('prefault', errno.EOPNOTSUPP),
+    Failure('prefault', errno.EOPNOTSUPP, times=1 << 20),
     Failure('vcpu poll', errno.EINTR), Failure('vcpu poll', errno.ENOMEM),
     *(Failure(call, error, outcome, times, side=side)
       for side in ('source', 'destination') for call in ('send', 'receive')
