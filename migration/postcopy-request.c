@@ -75,11 +75,12 @@ bool postcopy_request_claim_ahead(PostcopyRequestMap *map, uint64_t offset)
 {
     uint64_t page = page_index(map, offset);
 
-    if (!postcopy_request_claim(map, offset)) {
+    if (postcopy_request_claimed(map, offset)) {
         return false;
     }
+    /* First, so that whoever finds the page claimed knows of this. */
     set_bit_atomic(page, map->ahead);
-    return true;
+    return postcopy_request_claim(map, offset);
 }
 
 bool postcopy_request_claimed(const PostcopyRequestMap *map, uint64_t offset)

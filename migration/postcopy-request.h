@@ -63,7 +63,8 @@ bool postcopy_request_claimed(const PostcopyRequestMap *map, uint64_t offset);
 /**
  * postcopy_request_is_ahead: whether a page was claimed before it was needed
  *
- * For statistics: while the page is being claimed the answer may be no.
+ * Of a page that is claimed.  If two threads claim it at the same time, and one
+ * of them needs it, the answer may be yes.
  */
 bool postcopy_request_is_ahead(const PostcopyRequestMap *map, uint64_t offset);
 

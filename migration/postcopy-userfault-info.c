@@ -206,7 +206,8 @@ void postcopy_userfault_fill_info(MigrationInfo *info)
     i->waits = vcpus.waits;
     i->waits_broken = vcpus.waits_broken;
     i->readahead_pages = vcpus.readahead_pages;
-    i->readahead_requests = vcpus.readahead_requests;
+    i->readahead_requests = vcpus.readahead_requests +
+                            qatomic_read_u64(&u->stats.readahead_again);
     i->readahead_used = vcpus.readahead_used;
     i->readahead_dropped = vcpus.readahead_dropped;
     i->latency = latency_to_qapi(&vcpus.latency);

@@ -30,6 +30,7 @@ typedef struct PostcopyVcpu {
     uintptr_t broken_page;  /* the wait for it was broken ... */
     int64_t broken_start;   /* ... after it had begun at this time */
     PostcopyReadahead readahead;
+    unsigned ahead;         /* pages up its walk that are to be asked for */
     /* Written by this vCPU's thread, read by postcopy_userfault_stop() */
     bool inside;
     PostcopyVcpuStats stats;
@@ -50,6 +51,8 @@ typedef struct PostcopyUserfault {
     bool serving;
     /* Written under mis->rp_mutex, read by loaders */
     bool acknowledges;              /* the channels are TCP */
+    /* Set by start, read by all */
+    bool ranges_end_early;          /* the source sends on a preempt channel */
     /* Set by start, freed by the next start, or by stop if so said */
     MigrationIncomingState *mis;
     GHashTable *blocks;             /* RAMBlock to PostcopyBlock; by stop */

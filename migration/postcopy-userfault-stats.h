@@ -43,6 +43,8 @@ typedef struct PostcopyServiceStats {
     uint64_t resent;
     /* any vCPU, atomically; rare */
     unsigned handoffs;
+    /* the fault thread */
+    uint64_t readahead_again;
     /* the service's stats_lock */
     uint64_t pages_vcpu;
     uint64_t pages_readahead;

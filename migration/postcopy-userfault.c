@@ -72,6 +72,7 @@
 #include "hw/boards.h"
 #include "system/kvm.h"
 #include "system/kvm-userfault.h"
+#include "options.h"
 #include "postcopy-ram.h"
 #include "postcopy-userfault-int.h"
 #include "ram.h"
@@ -112,6 +113,18 @@ static void flush_from_vcpu(PostcopyUserfault *u)
     }
 }
 
+/*
+ * Whether a page that somebody waits for may never come for the request that
+ * was made ahead of need: with preempt a source may leave out the end of a
+ * range (READAHEAD_REQUEST).  Then it is asked for by itself, which costs the
+ * source a look at its bitmap if it has been sent.
+ */
+static bool may_be_left_out(const PostcopyUserfault *u, const PostcopyBlock *b,
+                            uint64_t offset)
+{
+    return u->ranges_end_early && postcopy_request_is_ahead(&b->map, offset);
+}
+
 bool postcopy_userfault_request(MigrationIncomingState *mis, RAMBlock *rb,
                                 ram_addr_t start, int *ret)
 {
@@ -124,10 +137,14 @@ bool postcopy_userfault_request(MigrationIncomingState *mis, RAMBlock *rb,
     b = g_hash_table_lookup(u->blocks, rb);
     assert(b);
     *ret = 0;
-    if (postcopy_request_claim(&b->map, start)) {
-        postcopy_request_push(u->queue, b, start, b->page_size);
-        *ret = postcopy_userfault_flush(mis);
+    if (!postcopy_request_claim(&b->map, start)) {
+        if (!may_be_left_out(u, b, start)) {
+            return true;
+        }
+        postcopy_count(&u->stats.readahead_again, 1);
     }
+    postcopy_request_push(u->queue, b, start, b->page_size);
+    *ret = postcopy_userfault_flush(mis);
     return true;
 }
 
@@ -243,10 +260,9 @@ void postcopy_userfault_account(MigrationIncomingState *mis)
 
 /*
  * Pages in one request ahead of need.  With the preempt channel the source
- * answers a request without letting go of its bitmap; and when it comes to a
+ * answers a request without letting go of its bitmap; and when QEMU's comes to a
  * page that its background stream is sending at that moment, it leaves out the
- * rest.  That stream is then about to send the rest by itself, as long as it is
- * not more than this.
+ * rest: see may_be_left_out().
  */
 #define READAHEAD_REQUEST 8
 
@@ -327,6 +343,7 @@ static bool read_ahead(PostcopyUserfault *u, PostcopyVcpu *v, PostcopyBlock *b,
 
     w = postcopy_readahead_fault(&v->readahead, b, offset / b->page_size,
                                  b->readahead, &verdict);
+    v->ahead = w && w->stride == 1 ? w->window : 0;
     postcopy_count(&v->stats.readahead_used, verdict.used);
     postcopy_count(&v->stats.readahead_dropped, verdict.dropped);
     if (!w) {
@@ -416,6 +433,10 @@ static bool wait_for_page(PostcopyUserfault *u, PostcopyVcpu *v,
         postcopy_count(&v->stats.requests, 1);
         postcopy_request_push(u->queue, b, offset, b->page_size);
         queued = true;
+    } else if (may_be_left_out(u, b, offset) && v->broken_page != page) {
+        postcopy_count(&v->stats.readahead_requests, 1);
+        postcopy_request_push(u->queue, b, offset, b->page_size);
+        queued = true;
     }
     queued |= read_ahead(u, v, b, offset);
     if (queued) {
@@ -426,9 +447,23 @@ static bool wait_for_page(PostcopyUserfault *u, PostcopyVcpu *v,
     return end_wait(u, v, b, offset, &waiter);
 }
 
+/* How much of what the vCPU is about to walk to is there, in bytes */
+static uint64_t present_ahead(const PostcopyVcpu *v, const PostcopyBlock *b,
+                              uint64_t offset)
+{
+    uint64_t page = offset / b->page_size;
+    uint64_t end = MIN(page + 1 + v->ahead, b->map.pages);
+    uint64_t next = page + 1;
+
+    while (next < end && page_present(b, next * b->page_size)) {
+        next++;
+    }
+    return (next - page - 1) * b->page_size;
+}
+
 static KVMUserfaultResult serve_fault(PostcopyUserfault *u, PostcopyVcpu *v,
                                       PostcopyBlock *b, uint64_t offset,
-                                      QemuPark *park)
+                                      QemuPark *park, uint64_t *ahead)
 {
     uintptr_t page;
     int64_t start, ns;
@@ -450,11 +485,13 @@ static KVMUserfaultResult serve_fault(PostcopyUserfault *u, PostcopyVcpu *v,
         }
     }
 
+    v->ahead = 0;
     start = fault_start(v, page);
     arrived = wait_for_page(u, v, b, offset, park);
     ns = get_clock() - start;
     if (arrived) {
         fault_served(v, ns);
+        *ahead = present_ahead(v, b, offset);
     } else {
         fault_broken(v, page, start);
     }
@@ -464,7 +501,8 @@ static KVMUserfaultResult serve_fault(PostcopyUserfault *u, PostcopyVcpu *v,
 
 /* KVMUserfaultOps.fault() */
 static KVMUserfaultResult vcpu_fault(void *opaque, int cpu_index, void *cookie,
-                                     uint64_t offset, QemuPark *park)
+                                     uint64_t offset, QemuPark *park,
+                                     uint64_t *ahead)
 {
     PostcopyUserfault *u = opaque;
     KVMUserfaultResult result = KVM_USERFAULT_RETRY;
@@ -478,7 +516,7 @@ static KVMUserfaultResult vcpu_fault(void *opaque, int cpu_index, void *cookie,
     if (qatomic_read(&u->serving)) {
         postcopy_count(&v->stats.exits, 1);
         if (cookie) {
-            result = serve_fault(u, v, cookie, offset, park);
+            result = serve_fault(u, v, cookie, offset, park, ahead);
         } else {
             postcopy_count(&v->stats.spurious, 1);
         }
@@ -550,6 +588,7 @@ static bool start_serving(PostcopyUserfault *u, Error **errp)
         error_setg(errp, "no memory for the bitmaps of requested pages");
         return false;
     }
+    u->ranges_end_early = migrate_postcopy_preempt();
     u->queue = postcopy_request_queue_new(&postcopy_userfault_request_ops, u);
     WITH_QEMU_LOCK_GUARD(&u->mis->rp_mutex) {
         postcopy_userfault_channel_open_locked(u);

@@ -112,3 +112,28 @@ symbol pss, rs;
  pss_init(pss, rs->last_seen_block, rs->last_page);
  ...>
  }
+
+//# rule range places 1 -- after a page that is left to the background stream, or that is followed by pages that have been sent, the next one of the request
+@@
+symbol pss, page_start, page_size, len;
+@@
+ ram_save_queue_pages(...)
+ {
+ <...
++page_start = ROUND_UP(page_start + 1, page_size >> TARGET_PAGE_BITS);
++pss->page = page_start;
+ len -= page_size;
+ ...>
+ }
+
+//# rule overlap places 1 -- pages of different blocks are never the same
+@@
+symbol pss1, pss2;
+@@
+ pss_overlap(...)
+ {
++if (pss1->block != pss2->block) {
++    return false;
++}
+ ...
+ }

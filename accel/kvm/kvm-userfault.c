@@ -361,7 +361,7 @@ bool kvm_userfault_is_exit(const struct kvm_run *run)
  * vCPU just tries again.
  */
 static bool find_page(unsigned as_id, uint64_t gpa, void **cookie,
-                      uint64_t *offset)
+                      uint64_t *offset, uint64_t *left)
 {
     UserfaultView *view;
 
@@ -372,6 +372,7 @@ static bool find_page(unsigned as_id, uint64_t gpa, void **cookie,
     }
     *cookie = view->cookie;
     *offset = view->block_offset + (gpa - view->gpa);
+    *left = view->size - (gpa - view->gpa);
     return true;
 }
 
@@ -380,8 +381,9 @@ int kvm_userfault_handle_exit(CPUState *cpu, struct kvm_run *run,
 {
     /* On x86 "secure" means SMM, which has an address space of its own. */
     unsigned as_id = attrs.secure && kvm_state->nr_as > 1;
+    uint64_t gpa = run->memory_fault.gpa;
     KVMUserfaultResult result;
-    uint64_t offset;
+    uint64_t offset, left, ahead = 0;
     void *cookie;
 
     qemu_park_reset(&vcpu_park);
@@ -389,15 +391,15 @@ int kvm_userfault_handle_exit(CPUState *cpu, struct kvm_run *run,
     if (qatomic_read(&run->immediate_exit)) {
         return EXCP_INTERRUPT;
     }
-    if (!find_page(as_id, run->memory_fault.gpa, &cookie, &offset)) {
-        trace_kvm_userfault_stale_exit(cpu->cpu_index, run->memory_fault.gpa);
+    if (!find_page(as_id, gpa, &cookie, &offset, &left)) {
+        trace_kvm_userfault_stale_exit(cpu->cpu_index, gpa);
         return 0;
     }
     result = userfault.ops->fault(userfault.opaque, cpu->cpu_index, cookie,
-                                  offset, &vcpu_park);
-    trace_kvm_userfault_exit(cpu->cpu_index, run->memory_fault.gpa, result);
+                                  offset, &vcpu_park, &ahead);
+    trace_kvm_userfault_exit(cpu->cpu_index, gpa, result);
     if (result == KVM_USERFAULT_PRESENT) {
-        userfault_prefault(cpu, run->memory_fault.gpa);
+        userfault_prefault(cpu, gpa, MIN(left, 1 + ahead));
     }
     return result == KVM_USERFAULT_INTERRUPTED ? EXCP_INTERRUPT : 0;
 }

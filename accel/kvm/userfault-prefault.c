@@ -69,12 +69,13 @@ void userfault_prefault_init(KVMState *s)
     }
 }
 
-void userfault_prefault(CPUState *cpu, uint64_t gpa)
+void userfault_prefault(CPUState *cpu, uint64_t gpa, uint64_t length)
 {
     uint64_t page_size = qemu_real_host_page_size();
+    uint64_t start = QEMU_ALIGN_DOWN(gpa, page_size);
     struct kvm_pre_fault_memory range = {
-        .gpa = QEMU_ALIGN_DOWN(gpa, page_size),
-        .size = page_size,
+        .gpa = start,
+        .size = QEMU_ALIGN_UP(gpa + length, page_size) - start,
     };
     int ret = -EBUSY;
     PrefaultVcpu *v;
@@ -96,7 +97,7 @@ void userfault_prefault(CPUState *cpu, uint64_t gpa)
     qatomic_store_release(&v->busy, false);
     /* Pairs with the one in userfault_prefault_resume(). */
     v->changes = qatomic_load_acquire(&prefault.changes);
-    trace_kvm_userfault_prefault(cpu->cpu_index, range.gpa, ret);
+    trace_kvm_userfault_prefault(cpu->cpu_index, start, range.gpa - start, ret);
 }
 
 /* How often a vCPU is looked at, 20 us apart, before it is kicked */

@@ -21,12 +21,14 @@ void userfault_prefault_init(KVMState *s);
  * userfault_prefault: have KVM map a page for the calling vCPU
  * @cpu: the vCPU of the calling thread
  * @gpa: an address in the page, which must be present
+ * @length: from there, in bytes; pages after the first are mapped up to the
+ *          first that KVM thinks absent
  *
  * A page that does not get mapped is mapped when the vCPU touches it.  vCPU
  * thread, without BQL, out of KVM_RUN because of a page fault: only then has it
  * been in the guest since it was here last.
  */
-void userfault_prefault(CPUState *cpu, uint64_t gpa);
+void userfault_prefault(CPUState *cpu, uint64_t gpa, uint64_t length);
 
 /**
  * userfault_prefault_pause: before memslots change

@@ -47,10 +47,12 @@ typedef struct KVMUserfaultOps {
     /*
      * A vCPU has left KVM_RUN because of the small host page at @offset.
      * vCPU thread, without BQL and without RCU read lock; may sleep on @park,
-     * and must return when it is kicked.
+     * and must return when it is kicked.  If it is 0, @ahead may be set to how
+     * many bytes after that page are there and soon to be touched.
      */
     KVMUserfaultResult (*fault)(void *opaque, int cpu_index, void *cookie,
-                                uint64_t offset, QemuPark *park);
+                                uint64_t offset, QemuPark *park,
+                                uint64_t *ahead);
 } KVMUserfaultOps;
 
 /**

@@ -48,8 +48,8 @@ class Case:
 CASES = (
     Case('random'),
     Case('random', write=False),
-    Case('sequential'),
-    Case('strided'),
+    Case('sequential', hot_mib=384, memory_mib=416),
+    Case('strided', hot_mib=384, memory_mib=416),
     Case('shared', write=False),
     Case('shared'),
     Case('moving'),

@@ -46,6 +46,14 @@ static bool is_claimed(const RAMBlock *rb, unsigned host_page)
                                     host_page * rb->page_size);
 }
 
+/* By one that has come to it */
+static bool may_be_asked_for_again(const RAMBlock *rb, unsigned host_page)
+{
+    return service->ranges_end_early &&
+           postcopy_request_is_ahead(&block_of(rb)->map,
+                                     host_page * rb->page_size);
+}
+
 /* ------------------------------------------------------------------------- */
 /* What went over the wire */
 
@@ -59,9 +67,13 @@ static void asked_for(Wire *w, RAMBlock *rb, uint64_t offset, uint64_t length)
                page + count <= host_pages(rb),
                "asked for 0x%" PRIx64 " bytes at 0x%" PRIx64 " of %s", length,
                offset, rb->idstr);
+    if (count == 1) {
+        w->alone[n][page] = true;
+    }
     for (; count--; page++) {
-        fuzz_check(!w->asked[n][page]++, "page %" PRIu64 " of %s was asked for "
-                   "twice", page, rb->idstr);
+        fuzz_check(!w->asked[n][page]++ || may_be_asked_for_again(rb, page),
+                   "page %" PRIu64 " of %s was asked for twice", page,
+                   rb->idstr);
         fuzz_check(is_claimed(rb, page), "page %" PRIu64 " of %s was asked for "
                    "and not claimed", page, rb->idstr);
     }
@@ -165,9 +177,14 @@ static void check_sleeper(const Destination *d, unsigned vcpu)
     fuzz_check(is_claimed(rb, page), "vCPU %u sleeps on page %u of %s, which "
                "nobody has claimed", vcpu, page, rb->idstr);
     if (service->channel_open && !d->main->broken && !check_event(d)) {
-        fuzz_check(d->wire.asked[machine_block_number(rb)][page],
+        unsigned n = machine_block_number(rb);
+
+        fuzz_check(d->wire.asked[n][page],
                    "vCPU %u sleeps on page %u of %s, which nobody has asked "
                    "for", vcpu, page, rb->idstr);
+        fuzz_check(d->wire.alone[n][page] || !service->ranges_end_early,
+                   "vCPU %u sleeps on page %u of %s, which may be left out",
+                   vcpu, page, rb->idstr);
     }
 }
 
@@ -179,7 +196,7 @@ static void check_vcpu_counters(unsigned vcpu, uint64_t *outcomes)
     const PostcopyVcpuStats *s = &service->vcpu[vcpu].stats;
 
     fuzz_check(s->readahead_used + s->readahead_dropped <= s->readahead_pages &&
-               s->readahead_requests <= s->readahead_pages &&
+               s->readahead_requests <= s->readahead_pages + s->waits &&
                s->waits_broken <= s->waits && s->requests <= s->waits,
                "counters of vCPU %u", vcpu);
     *outcomes += s->already_present + s->spurious + s->discarded +

@@ -18,6 +18,7 @@ typedef struct Wire {
     RAMBlock *last;                     /* the last one named */
     unsigned acks;                      /* of a resume */
     uint8_t asked[BLOCKS][MAX_PAGES];   /* host pages */
+    bool alone[BLOCKS][MAX_PAGES];      /* by a request for just that page */
 } Wire;
 
 /* Main thread only */

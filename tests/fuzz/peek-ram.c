@@ -24,6 +24,35 @@ const RAMBlock *peek_ram_last_requested(void)
     return ram_state->last_req_rb;
 }
 
+/* Whether the background stream is sending the host page of @page */
+static bool is_sending(const RAMBlock *rb, uint64_t page)
+{
+    const PageSearchStatus *pss = &ram_state->pss[RAM_CHANNEL_PRECOPY];
+    uint64_t host_page = QEMU_ALIGN_DOWN(page, rb->page_size /
+                                               TARGET_PAGE_SIZE);
+
+    return pss->host_page_sending && pss->block == rb &&
+           pss->host_page_start == host_page;
+}
+
+void peek_ram_answered(uint64_t start, uint64_t length)
+{
+    const RAMBlock *rb = ram_state->last_req_rb;
+    uint64_t page = start >> TARGET_PAGE_BITS;
+    /* One that begins within a host page ends with one. */
+    uint64_t end = QEMU_ALIGN_DOWN(start + length, rb->page_size) >>
+                   TARGET_PAGE_BITS;
+
+    if (qemu_file_get_error(migrate_get_current()->postcopy_qemufile_src)) {
+        return;
+    }
+    for (; page < end; page++) {
+        fuzz_check(!test_bit(page, rb->bmap) || is_sending(rb, page),
+                   "page %" PRIu64 " of %s was asked for and not sent", page,
+                   rb->idstr);
+    }
+}
+
 bool peek_ram_send(QEMUFile *f)
 {
     PageSearchStatus *pss = &ram_state->pss[RAM_CHANNEL_PRECOPY];

@@ -74,6 +74,14 @@ void peek_ram_end(void);
 const RAMBlock *peek_ram_last_requested(void);
 
 /**
+ * peek_ram_answered: check that all pages of a request have been sent
+ * @start, @length: of the request, in bytes; of the block of the last one
+ *
+ * But for those that the background stream is sending.
+ */
+void peek_ram_answered(uint64_t start, uint64_t length);
+
+/**
  * peek_ram_send: one step of the background stream
  *
  * Takes what is first in the queue of requests, or goes on.  Returns false if

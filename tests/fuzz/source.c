@@ -279,7 +279,13 @@ int __wrap_ram_save_queue_pages(const char *name, ram_addr_t start,
         error_setg(errp, "refused");
         return -1;
     }
-    return __real_ram_save_queue_pages(name, start, len, errp);
+    if (__real_ram_save_queue_pages(name, start, len, errp)) {
+        return -1;
+    }
+    if (migrate_postcopy_preempt() && migration_in_postcopy()) {
+        peek_ram_answered(start, len);
+    }
+    return 0;
 }
 
 /* ------------------------------------------------------------------------- */

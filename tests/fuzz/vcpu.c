@@ -113,17 +113,17 @@ static void exit_for_page(Vcpu *v, bool *broken)
     fuzz_check(!ret || *broken, "an exit ends with %d", ret);
 }
 
-/* Whether KVM lets the vCPU have the page, or takes it for a device */
-static bool gets_page(const Vcpu *v)
+/* Whether KVM lets the vCPU have the page at @gpa, or takes it for a device */
+static bool gets_page(const Vcpu *v, uint64_t gpa)
 {
-    const MachineSlot *slot = machine_slot_at(v->as, v->gpa);
+    const MachineSlot *slot = machine_slot_at(v->as, gpa);
     const RAMBlock *rb;
     unsigned page;
 
     if (!slot) {
         return true; /* MMIO */
     }
-    page = (v->gpa - slot->gpa) >> PAGE_BITS;
+    page = (gpa - slot->gpa) >> PAGE_BITS;
     if (machine_slot_armed(slot, page)) {
         return false;
     }
@@ -135,14 +135,20 @@ static bool gets_page(const Vcpu *v)
     return true;
 }
 
-int vcpu_prefault(int fd, const struct kvm_pre_fault_memory *range)
+int vcpu_prefault(int fd, struct kvm_pre_fault_memory *range)
 {
+    uint64_t first = range->gpa;
+
     fuzz_check(self && fd == self->cpu.kvm_fd &&
-               range->gpa == QEMU_ALIGN_DOWN(self->gpa, PAGE_BYTES) &&
-               range->size == PAGE_BYTES,
+               first == QEMU_ALIGN_DOWN(self->gpa, PAGE_BYTES) &&
+               range->size && range->size % PAGE_BYTES == 0,
                "KVM is to map 0x%" PRIx64 " for vCPU %d, and not 0x%" PRIx64,
-               (uint64_t)range->gpa, fd - VCPU_FD, self ? self->gpa : 0);
-    if (!gets_page(self)) {
+               first, fd - VCPU_FD, self ? self->gpa : 0);
+    while (range->size && gets_page(self, range->gpa)) {
+        range->gpa += PAGE_BYTES;
+        range->size -= PAGE_BYTES;
+    }
+    if (range->gpa == first) {
         errno = EFAULT;
         return -1;
     }
@@ -155,7 +161,7 @@ static void touch(Vcpu *v)
     bool broken;
 
     for (turns = 0; turns < PATIENCE; turns++) {
-        if (gets_page(v)) {
+        if (gets_page(v, v->gpa)) {
             return;
         }
         exit_for_page(v, &broken);

@@ -67,11 +67,11 @@ unsigned vcpus_asleep(void);
 /**
  * vcpu_prefault: KVM_PRE_FAULT_MEMORY
  * @fd: the file of a vCPU
- * @range: what to map
+ * @range: what to map; afterwards, what is left of it
  *
- * Fails as KVM does if the page is absent.
+ * Fails as KVM does if the first page is absent.
  */
-int vcpu_prefault(int fd, const struct kvm_pre_fault_memory *range);
+int vcpu_prefault(int fd, struct kvm_pre_fault_memory *range);
 
 /**
  * vcpu_missed_exits: how many touches of absent pages did not exit

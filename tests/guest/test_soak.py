@@ -228,8 +228,9 @@ CALLER = '''
 import ctypes, sys
 libc = ctypes.CDLL(None, use_errno=True)
 ctypes.CDLL(None).prctl(15, sys.argv[1].encode())
-COPY, ZERO, UNREGISTER, SLOT = map(
-    ctypes.c_ulong, (0xc028aa03, 0xc020aa04, 0x8010aa01, 0x40a0ae49))
+COPY, ZERO, UNREGISTER, SLOT, PREFAULT = map(
+    ctypes.c_ulong, (0xc028aa03, 0xc020aa04, 0x8010aa01, 0x40a0ae49,
+                    0xc040aed5))
 libc.mmap64.restype = ctypes.c_void_p
 libc.syscall.argtypes = [ctypes.c_long] * 7
 region = lambda flags: (ctypes.c_uint64 * 20)(flags << 32, 0, 4096)
@@ -245,6 +246,7 @@ calls = {
     'send': lambda: libc.sendmsg(-1, None, 0),
     'receive': lambda: libc.recvmsg(-1, None, 0),
     'park': lambda: libc.syscall(202, 0, 128, 1, 0, 0, 0),
+    'prefault': lambda: libc.ioctl(-1, PREFAULT, bytes(64)),
     'bitmap': lambda: libc.mmap64(None, 100, 3, 0x22, -1, 0) or 0,
 }
 for name in sys.argv[2:]:

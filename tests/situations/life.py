@@ -8,6 +8,7 @@ so that more migrations go into the same time.
 """
 
 import os
+import re
 import select
 import signal
 import tempfile
@@ -463,7 +464,8 @@ class Life:
         try:
             s.source.command('migrate-pause')
         except HarnessError as error:
-            if 'postcopy' not in str(error):    # not in postcopy any more
+            # Not in postcopy any more, or the link has just been cut.
+            if not re.search('postcopy|Failed to pause source', str(error)):
                 raise
             return False
         s.until(lambda: s.source.command('query-migrate')['status']

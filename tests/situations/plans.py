@@ -35,7 +35,7 @@ ASKING = ('stop', 'look', 'plug device', 'plug CPU')
 USUAL = {'copy': 2000, 'zero page': 400, 'slot on': 12, 'slot off': 12,
          'unregister': 8, 'fault poll': 8, 'fault read': 4, 'send': 200,
          'receive': 200, 'park': 200, 'vcpu poll': 200, 'bitmap': 12,
-         'try alloc': 8}
+         'try alloc': 8, 'prefault': 200}
 
 
 @dataclass(frozen=True)
