@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Channels and phases: the ways over which a migration goes, and its moments."""
 
+import re
 import socket
 
 from footprint import Leaks, open_files
@@ -82,13 +83,24 @@ def walk(s, readahead, **changes):
     """A guest that walks its memory; its counters"""
     s.spec = small_guest(sequential=True, hot_mib=48)
     s.start(destination=('-global',
-                         f'migration.postcopy-userfault-readahead={readahead}'))
+                         f'migration.postcopy-userfault-readahead={readahead}',
+                         '-D', str(s.folder / 'trace'),
+                         '-trace', 'kvm_userfault_prefault'))
     c = s.whole(small_migration(**changes))
     print(f'  {wanted(c)} pages wanted: {c["exits"]} exits, '
           f'{c["readahead-pages"]} pages asked for ahead in '
           f'{c["readahead-requests"]} requests, {c["readahead-used"]} used, '
           f'{c["readahead-dropped"]} dropped', flush=True)
     return c
+
+
+def mapped_along(s):
+    """Pages that KVM has mapped together with one that a vCPU had come to"""
+    trace = (s.folder / 'trace').read_text(errors='replace')
+    sizes = [int(size, 16) for size in
+             re.findall(r'^kvm_userfault_prefault .* mapped (0x\w+)', trace, re.M)]
+    reached(sizes, 'KVM has mapped no page ahead')
+    return sum(size // PAGE - 1 for size in sizes if size)
 
 
 def check_walked(c, least):
@@ -101,7 +113,11 @@ def check_walked(c, least):
 
 @row('channels', 'read-ahead, preempt')
 def readahead_preempt(s):
-    check_walked(walk(s, 32), 0.6)
+    c = walk(s, 32)
+    check_walked(c, 0.6)
+    along = mapped_along(s)
+    print(f'  {along} pages mapped along', flush=True)
+    check(along > wanted(c) // 50, f'{along} pages were mapped along')
 
 
 @row('channels', 'read-ahead, no preempt', full=True)
@@ -116,6 +132,7 @@ def readahead_off(s):
     c = walk(s, 0)
     check(not c['readahead-pages'] and not c['pages-readahead'],
           f'{c["readahead-pages"]} pages were asked for ahead')
+    check(not mapped_along(s), 'KVM maps pages that nobody has walked to')
 
 
 @row('channels', 'switchover after many passes', full=True)
