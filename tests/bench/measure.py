@@ -253,11 +253,13 @@ def guest_figures(beats, cpus):
             for i in range(cpus)]
     known = [value for value in each if value is not None]
     faults = sum(known) if known else None
+    touches = rate(beats, lambda beat: beat['verified'])
     return {'faults_per_s': faults,
+            'touches_per_fault': per(touches, faults) if known else None,
             'faults_per_s_per_vcpu': per(faults, cpus) if known else None,
             'faults_per_s_slowest_vcpu': min(known, default=None),
             'faults_per_s_fastest_vcpu': max(known, default=None),
-            'touches_per_s': rate(beats, lambda beat: beat['verified'])}
+            'touches_per_s': touches}
 
 
 def limit_figures(before, after):

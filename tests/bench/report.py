@@ -15,6 +15,7 @@ ROWS = (
     ('  p90', 'latency_p90_us', 1, 0, True),
     ('  p99', 'latency_p99_us', 1, 0, True),
     ('  max', 'latency_max_us', 1, 0, True),
+    ('guest: touches for each fault', 'touches_per_fault', 1, 2, True),
     ('guest: touches /s in the window', 'touches_per_s', 1, 0, True),
     ('  before: source, all present', 'touches_per_s_before', 1, 0, True),
     ('  after: destination, likewise', 'touches_per_s_after', 1, 0, True),

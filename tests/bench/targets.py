@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import stats
 
 RATE, PUSHED, P99 = 'requests_per_s', 'pushed_per_s', 'latency_p99_us'
-CASE = 'random-write-{}'
+TOUCHES = 'touches_per_fault'
+RANDOM = 'random-write-{}'
 # In no case may KVM userfault be slower.
 NEVER_LESS = 0.97
 
@@ -23,6 +24,11 @@ class Goal:
     least: dict
     figure: str = RATE
     of: str = None
+    case: str = RANDOM
+
+    def where(self, cpus):
+        order = self.case.partition('-')[0]
+        return f'{cpus} vCPUs' + ('' if self.case == RANDOM else f', {order}')
 
     def ratio(self, rounds):
         return stats.ratio(rounds, self.above, self.below, self.figure, self.of)
@@ -37,6 +43,11 @@ GOALS = (
          'single', {1: 1.4, 4: 2, 16: 3, 64: 4}, P99),
     Goal('pages/s, over what is pushed when nobody faults', 'single', 'pushed',
          {64: 0.6}, RATE, PUSHED),
+    *(goal for case in ('sequential-write-{}', 'strided-write-{}') for goal in (
+        Goal('pages/s of a walk, over userfaultfd', 'on', 'off', {4: 4},
+             case=case),
+        Goal('touches of a walk for each fault, over userfaultfd', 'on', 'off',
+             {4: 5}, TOUCHES, case=case))),
 )
 
 
@@ -53,9 +64,9 @@ def lines(results):
     told = []
     for goal in GOALS:
         for cpus, least in goal.least.items():
-            found = goal.ratio(known.get(CASE.format(cpus), []))
+            found = goal.ratio(known.get(goal.case.format(cpus), []))
             if found:
-                told.append(verdict(goal.text, f'{cpus} vCPUs', found, least))
+                told.append(verdict(goal.text, goal.where(cpus), found, least))
     for name, rounds in known.items():
         found = stats.ratio(rounds, 'on', 'off', RATE)
         if found:

@@ -142,7 +142,8 @@ class Figures(unittest.TestCase):
         self.assertEqual(found, {
             'faults_per_s': 60.0, 'faults_per_s_per_vcpu': 30.0,
             'faults_per_s_slowest_vcpu': 10.0,
-            'faults_per_s_fastest_vcpu': 50.0, 'touches_per_s': 100.0})
+            'faults_per_s_fastest_vcpu': 50.0, 'touches_per_s': 100.0,
+            'touches_per_fault': 100 / 60})
 
     def test_guest_figures_without_beats_are_unknown(self):
         found = measure.guest_figures([self.beat(1000, 50, ':10:20')], 2)
@@ -255,9 +256,17 @@ class Goals(unittest.TestCase):
 
     def test_never_slower_in_any_case(self):
         for case in cases.CASES:
-            line, = self.lines(case.name, {'on': {'requests_per_s': 96.0},
-                                           'off': {'requests_per_s': 100.0}})
+            line = self.lines(case.name, {'on': {'requests_per_s': 96.0},
+                                          'off': {'requests_per_s': 100.0}})[-1]
             self.assertRegex(line, f'^NOT MET: .*{case.name}: 0.96')
+
+    def test_walks_have_goals_of_their_own(self):
+        told = self.lines('strided-write-4', {
+            'on': {'requests_per_s': 410.0, 'touches_per_fault': 4.9},
+            'off': {'requests_per_s': 100.0, 'touches_per_fault': 1.0}})
+        self.assertEqual(len(told), 3)
+        self.assertRegex(told[0], '^met: .*4 vCPUs, strided: 4.10')
+        self.assertRegex(told[1], '^NOT MET: .*4 vCPUs, strided: 4.90')
 
     def test_what_was_not_measured_has_no_line(self):
         self.assertEqual(targets.lines([{'case': 'random-write-4', 'rounds': []}]), [])
@@ -267,7 +276,7 @@ class Goals(unittest.TestCase):
         names = {case.name for case in cases.CASES}
         for goal in targets.GOALS:
             self.assertLessEqual({goal.above, goal.below}, set(cases.MODES))
-            self.assertLessEqual({targets.CASE.format(n) for n in goal.least}, names)
+            self.assertLessEqual({goal.case.format(n) for n in goal.least}, names)
 
 
 class Table(unittest.TestCase):
