@@ -99,7 +99,7 @@ static void publish(UserfaultMap *map)
     qatomic_rcu_set(&userfault.map, map);
 }
 
-static int change_slot(KVMState *s, int type, void *region)
+static int change_slot(KVMState *s, int type, const void *region)
 {
     int ret;
 
@@ -179,7 +179,7 @@ static void drop_view(UserfaultView *view)
 }
 
 int kvm_userfault_set_region(KVMState *s, const KVMSlot *slot,
-                             struct kvm_userspace_memory_region2 *mem,
+                             const struct kvm_userspace_memory_region2 *mem,
                              bool region2)
 {
     UserfaultView *view;

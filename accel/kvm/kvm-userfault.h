@@ -41,7 +41,7 @@ int kvm_userfault_init(KVMState *s);
  * Returns 0 or -errno.  Called with the slots lock and the BQL held.
  */
 int kvm_userfault_set_region(KVMState *s, const KVMSlot *slot,
-                             struct kvm_userspace_memory_region2 *mem,
+                             const struct kvm_userspace_memory_region2 *mem,
                              bool region2);
 
 /**

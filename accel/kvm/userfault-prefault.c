@@ -15,7 +15,7 @@
  * Locks        none; changes are made with the BQL held.
  * Orderings    a vCPU against a change:
  *
- *                kvm_userfault_prefault()       ..._slots_change_begin()
+ *                userfault_prefault()           userfault_prefault_pause()
  *                busy = true                    changes becomes odd
  *                full barrier                   full barrier
  *                changes as last time?  ioctl   busy?  wait
