@@ -115,7 +115,8 @@ void userfault_prefault_pause(void)
         looks = 0;
         while (qatomic_load_acquire(&prefault.vcpu[i].busy)) {
             if (++looks % PATIENCE == 0) {
-                qemu_cpu_kick(qemu_get_cpu(i));
+                /* Not qemu_cpu_kick(), which kicks once until it is heeded. */
+                pthread_kill(qemu_get_cpu(i)->thread->thread, SIG_IPI);
             }
             g_usleep(20);
         }
