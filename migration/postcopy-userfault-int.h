@@ -9,6 +9,7 @@
 #ifndef QEMU_MIGRATION_POSTCOPY_USERFAULT_INT_H
 #define QEMU_MIGRATION_POSTCOPY_USERFAULT_INT_H
 
+#include "exec/target_page.h"
 #include "system/userfault-headers.h"
 #include "postcopy-readahead.h"
 #include "postcopy-request.h"
@@ -24,6 +25,17 @@ typedef struct PostcopyBlock {
     unsigned readahead;     /* host pages that may be asked for ahead */
     PostcopyRequestMap map;
 } PostcopyBlock;
+
+/*
+ * Loaders set bits of the same word at that time, and what is read is half of
+ * the first two orderings above.
+ */
+static inline bool page_present(const PostcopyBlock *b, uint64_t offset)
+{
+    uint64_t page = offset >> qemu_target_page_bits();
+
+    return qatomic_read(&b->rb->receivedmap[BIT_WORD(page)]) & BIT_MASK(page);
+}
 
 typedef struct PostcopyVcpu {
     /* This vCPU's thread only */
@@ -51,8 +63,6 @@ typedef struct PostcopyUserfault {
     bool serving;
     /* Written under mis->rp_mutex, read by loaders */
     bool acknowledges;              /* the channels are TCP */
-    /* Set by start, read by all */
-    bool ranges_end_early;          /* the source sends on a preempt channel */
     /* Set by start, freed by the next start, or by stop if so said */
     MigrationIncomingState *mis;
     GHashTable *blocks;             /* RAMBlock to PostcopyBlock; by stop */

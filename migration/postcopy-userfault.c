@@ -3,7 +3,7 @@
  *
  * A vCPU that touches an absent page leaves KVM_RUN and comes here.  It asks
  * the source for the page, unless somebody did, and for those that it is about
- * to walk to (postcopy-readahead.c), and sleeps until the page is placed.
+ * to walk to (postcopy-along.c), and sleeps until the page is placed.
  * Everybody else who touches absent pages (device models, vhost, KVM
  * itself) still goes through userfaultfd and the fault thread.
  *
@@ -72,7 +72,7 @@
 #include "hw/boards.h"
 #include "system/kvm.h"
 #include "system/kvm-userfault.h"
-#include "options.h"
+#include "postcopy-along.h"
 #include "postcopy-ram.h"
 #include "postcopy-userfault-int.h"
 #include "ram.h"
@@ -92,17 +92,6 @@ static void __attribute__((constructor)) postcopy_userfault_init(void)
 /* ------------------------------------------------------------------------- */
 /* Requests */
 
-/*
- * Loaders set bits of the same word at that time, and what is read is half of
- * the first two orderings above.
- */
-static bool page_present(const PostcopyBlock *b, uint64_t offset)
-{
-    uint64_t page = offset >> qemu_target_page_bits();
-
-    return qatomic_read(&b->rb->receivedmap[BIT_WORD(page)]) & BIT_MASK(page);
-}
-
 /* See that what a vCPU has queued gets sent. */
 static void flush_from_vcpu(PostcopyUserfault *u)
 {
@@ -111,18 +100,6 @@ static void flush_from_vcpu(PostcopyUserfault *u)
         trace_postcopy_userfault_handoff();
         postcopy_fault_thread_notify(u->mis);
     }
-}
-
-/*
- * Whether a page that somebody waits for may never come for the request that
- * was made ahead of need: with preempt a source may leave out the end of a
- * range (READAHEAD_REQUEST).  Then it is asked for by itself, which costs the
- * source a look at its bitmap if it has been sent.
- */
-static bool may_be_left_out(const PostcopyUserfault *u, const PostcopyBlock *b,
-                            uint64_t offset)
-{
-    return u->ranges_end_early && postcopy_request_is_ahead(&b->map, offset);
 }
 
 bool postcopy_userfault_request(MigrationIncomingState *mis, RAMBlock *rb,
@@ -138,7 +115,7 @@ bool postcopy_userfault_request(MigrationIncomingState *mis, RAMBlock *rb,
     assert(b);
     *ret = 0;
     if (!postcopy_request_claim(&b->map, start)) {
-        if (!may_be_left_out(u, b, start)) {
+        if (!postcopy_along_left_out(b, start)) {
             return true;
         }
         postcopy_count(&u->stats.readahead_again, 1);
@@ -256,110 +233,6 @@ void postcopy_userfault_account(MigrationIncomingState *mis)
 }
 
 /* ------------------------------------------------------------------------- */
-/* Read-ahead */
-
-/*
- * Pages in one request ahead of need.  With the preempt channel the source
- * answers a request without letting go of its bitmap; and when QEMU's comes to a
- * page that its background stream is sending at that moment, it leaves out the
- * rest: see may_be_left_out().
- */
-#define READAHEAD_REQUEST 8
-
-/* Pages next to each other that have been claimed and will be one request */
-typedef struct ReadaheadRun {
-    uint64_t offset;
-    unsigned pages;
-} ReadaheadRun;
-
-static void push_run(PostcopyUserfault *u, PostcopyVcpu *v, PostcopyBlock *b,
-                     ReadaheadRun *run)
-{
-    if (run->pages) {
-        postcopy_request_push_ahead(u->queue, b, run->offset,
-                                    run->pages * b->page_size);
-        postcopy_count(&v->stats.readahead_requests, 1);
-        postcopy_count(&v->stats.readahead_pages, run->pages);
-        run->pages = 0;
-    }
-}
-
-/* Whether a page would have to be asked for if a vCPU came to it */
-static bool is_wanting(const PostcopyBlock *b, uint64_t offset)
-{
-    return !page_present(b, offset) &&
-           !postcopy_request_claimed(&b->map, offset) &&
-           !ramblock_page_is_discarded(b->rb, offset);
-}
-
-/*
- * Queue requests for pages ahead of @w, which has come to @page; at most
- * @room of them.  Returns how many.
- */
-static unsigned ask_along(PostcopyUserfault *u, PostcopyVcpu *v,
-                          PostcopyBlock *b, PostcopyWalk *w, unsigned room)
-{
-    ReadaheadRun run = { 0 };
-    unsigned step, requests = 0;
-
-    for (step = 1; step <= POSTCOPY_READAHEAD_REACH; step++) {
-        int64_t page = w->page + step * w->stride;
-        uint64_t offset = page * b->page_size;
-        bool joins = run.pages && run.pages < READAHEAD_REQUEST &&
-                     offset == run.offset + run.pages * b->page_size;
-
-        if (page < 0 || page >= b->map.pages) {
-            break;
-        }
-        if (!is_wanting(b, offset)) {
-            continue;
-        }
-        if (!postcopy_readahead_room(w) || (!joins && requests == room)) {
-            break;
-        }
-        if (!postcopy_request_claim_ahead(&b->map, offset)) {
-            continue;
-        }
-        postcopy_readahead_asked(w, step);
-        if (!joins) {
-            push_run(u, v, b, &run);
-            run.offset = offset;
-            requests++;
-        }
-        run.pages++;
-    }
-    push_run(u, v, b, &run);
-    postcopy_readahead_reached(w, step - 1);
-    return requests;
-}
-
-/* Returns whether something was queued. */
-static bool read_ahead(PostcopyUserfault *u, PostcopyVcpu *v, PostcopyBlock *b,
-                       uint64_t offset)
-{
-    PostcopyReadaheadVerdict verdict;
-    unsigned wanted, room, requests;
-    PostcopyWalk *w;
-
-    w = postcopy_readahead_fault(&v->readahead, b, offset / b->page_size,
-                                 b->readahead, &verdict);
-    v->ahead = w && w->stride == 1 ? w->window : 0;
-    postcopy_count(&v->stats.readahead_used, verdict.used);
-    postcopy_count(&v->stats.readahead_dropped, verdict.dropped);
-    if (!w) {
-        return false;
-    }
-    wanted = postcopy_readahead_room(w);
-    room = postcopy_request_reserve(u->queue, wanted);
-    requests = ask_along(u, v, b, w, room);
-    postcopy_request_unreserve(u->queue, room - requests);
-    trace_postcopy_userfault_readahead(b->rb->idstr, offset, w->stride,
-                                       wanted - postcopy_readahead_room(w),
-                                       requests);
-    return requests;
-}
-
-/* ------------------------------------------------------------------------- */
 /* A vCPU's fault */
 
 /* Begin of the fault, or of the first of its waits if some were broken */
@@ -433,32 +306,18 @@ static bool wait_for_page(PostcopyUserfault *u, PostcopyVcpu *v,
         postcopy_count(&v->stats.requests, 1);
         postcopy_request_push(u->queue, b, offset, b->page_size);
         queued = true;
-    } else if (may_be_left_out(u, b, offset) && v->broken_page != page) {
+    } else if (postcopy_along_left_out(b, offset) && v->broken_page != page) {
         postcopy_count(&v->stats.readahead_requests, 1);
         postcopy_request_push(u->queue, b, offset, b->page_size);
         queued = true;
     }
-    queued |= read_ahead(u, v, b, offset);
+    queued |= postcopy_along_ask(u, v, b, offset);
     if (queued) {
         flush_from_vcpu(u);
     }
     postcopy_count(&v->stats.waits, 1);
     qemu_park_sleep(park);
     return end_wait(u, v, b, offset, &waiter);
-}
-
-/* How much of what the vCPU is about to walk to is there, in bytes */
-static uint64_t present_ahead(const PostcopyVcpu *v, const PostcopyBlock *b,
-                              uint64_t offset)
-{
-    uint64_t page = offset / b->page_size;
-    uint64_t end = MIN(page + 1 + v->ahead, b->map.pages);
-    uint64_t next = page + 1;
-
-    while (next < end && page_present(b, next * b->page_size)) {
-        next++;
-    }
-    return (next - page - 1) * b->page_size;
 }
 
 static KVMUserfaultResult serve_fault(PostcopyUserfault *u, PostcopyVcpu *v,
@@ -491,7 +350,7 @@ static KVMUserfaultResult serve_fault(PostcopyUserfault *u, PostcopyVcpu *v,
     ns = get_clock() - start;
     if (arrived) {
         fault_served(v, ns);
-        *ahead = present_ahead(v, b, offset);
+        *ahead = postcopy_along_present(v, b, offset);
     } else {
         fault_broken(v, page, start);
     }
@@ -588,7 +447,6 @@ static bool start_serving(PostcopyUserfault *u, Error **errp)
         error_setg(errp, "no memory for the bitmaps of requested pages");
         return false;
     }
-    u->ranges_end_early = migrate_postcopy_preempt();
     u->queue = postcopy_request_queue_new(&postcopy_userfault_request_ops, u);
     WITH_QEMU_LOCK_GUARD(&u->mis->rp_mutex) {
         postcopy_userfault_channel_open_locked(u);

@@ -12,6 +12,8 @@
 #include <poll.h>
 #include "qemu/bitmap.h"
 #include "qemu/bswap.h"
+#include "qapi/qapi-types-migration.h"
+#include "migration/options.h"
 #include "migration/ram.h"
 #include "migration/postcopy-userfault-int.h"
 #include "system/kvm-userfault.h"
@@ -49,7 +51,7 @@ static bool is_claimed(const RAMBlock *rb, unsigned host_page)
 /* By one that has come to it */
 static bool may_be_asked_for_again(const RAMBlock *rb, unsigned host_page)
 {
-    return service->ranges_end_early &&
+    return migrate_postcopy_preempt() &&
            postcopy_request_is_ahead(&block_of(rb)->map,
                                      host_page * rb->page_size);
 }
@@ -182,7 +184,7 @@ static void check_sleeper(const Destination *d, unsigned vcpu)
         fuzz_check(d->wire.asked[n][page],
                    "vCPU %u sleeps on page %u of %s, which nobody has asked "
                    "for", vcpu, page, rb->idstr);
-        fuzz_check(d->wire.alone[n][page] || !service->ranges_end_early,
+        fuzz_check(d->wire.alone[n][page] || !migrate_postcopy_preempt(),
                    "vCPU %u sleeps on page %u of %s, which may be left out",
                    vcpu, page, rb->idstr);
     }

@@ -33,7 +33,7 @@ SERVICE = ('migration/postcopy-userfault.c', 'migration/postcopy-userfault-chann
            'migration/postcopy-wait.c', 'migration/postcopy-readahead.c',
            'migration/postcopy-recover.c', 'migration/postcopy-place.c',
            'migration/postcopy-answer.c', 'migration/postcopy-order.c',
-           'migration/postcopy-handover.c',
+           'migration/postcopy-handover.c', 'migration/postcopy-along.c',
            'accel/kvm/kvm-userfault.c', 'accel/kvm/userfault-map.c',
            'accel/kvm/userfault-prefault.c')
 TARGETS = {
@@ -90,6 +90,7 @@ class Ninja:
         beside = os.path.join(build_dir(), 'qemu', os.path.dirname(like))
         ours = source.startswith(HERE) and '/peek-' not in source
         words = [words[0], *first, *words[1:-2], *FLAGS, '-Wall' if ours else '-w',
+                 '-Werror=implicit-function-declaration',
                  '-iquote', HERE, '-iquote', beside,
                  '-iquote', os.path.join(REPO, 'accel', 'kvm'), '-c', source]
         self.statement('cc', output, [source], where=where, words=shlex.join(words))

@@ -14,7 +14,7 @@
  *   migration/postcopy-handover.c: postcopy_userfault_arrived
  *       postcopy_userfault_place_given postcopy_userfault_placed
  *   migration/postcopy-userfault.c: end_wait wait_for_page serve_fault
- *       page_present
+ *   migration/postcopy-userfault-int.h: page_present
  *   accel/kvm/kvm-userfault.c: kvm_userfault_handle_exit kvm_userfault_kick
  *   include/qemu/park.h: qemu_park_reset qemu_park_state qemu_park_kick
  *       qemu_park_done qemu_park_wake qemu_park_sleep
