@@ -59,7 +59,7 @@ def standalone(pictures, css, labels=()):
     wide = pictures[:pictures.index('</svg>')] + ''.join(labels) + '</svg>'
     return wide.replace(
         '<svg class="wide"', '<svg xmlns="http://www.w3.org/2000/svg"', 1).replace(
-        '>\n', '>\n<!-- SPDX-License-Identifier: GPL-2.0-or-later -->\n'
+        '>\n', '>\n<!--\nSPDX-License-Identifier: GPL-2.0-or-later\n-->\n'
         f'<style>\n{style(wide, css)}\n</style>\n', 1) + '\n'
 
 

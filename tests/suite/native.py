@@ -109,6 +109,19 @@ def docs(report, build, results):
                       f'{done.last("error")} (log: {log})'))
 
 
+def series(report, build, results):
+    """The patches for QEMU and Linux are clean, apply, and give the same trees"""
+    for part in ('qemu', 'linux'):
+        log = results / f'series-{part}.log'
+        done = process.run([sys.executable, '-B',
+                            REPO / 'scripts/userfault/series.py', part],
+                           PYTHON_LIMIT, log, cwd=REPO, env={'BUILD': str(build)})
+        good = done.status == 0 and 'the identical tree' in done.last(f'{part}: ')
+        report.add(Result('series', part, 'pass' if good else 'fail',
+                          '' if good else f'{done.how_it_ended()}: '
+                          f'{done.last("error")} (log: {log})'))
+
+
 def prepare(report, build, log, *commands):
     """What is wrong with one of @commands that a stage needs, or ''"""
     for command in commands:
@@ -329,7 +342,7 @@ def model(report, build, results):
 
 
 STAGES = {'unit': unit, 'model': model, 'python': python, 'docs': docs,
-          'analysis': analysis}
+          'series': series, 'analysis': analysis}
 FULL_STAGES = dict(STAGES, fuzz=fuzz, packages=packages,
                    lockdep=lockdep, kasan=kasan, kcsan=kcsan, sanitized=sanitized,
                    tsan=tsan, **{'analysis-linux': analysis_linux})
