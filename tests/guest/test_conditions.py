@@ -37,7 +37,7 @@ class HugePages(unittest.TestCase):
 
     def test_no_huge_pages_at_all(self):
         with self.assertRaisesRegex(HarnessError, 'be root'):
-            with conditions.huge_pages(384, Path('/nowhere')):
+            with conditions.huge_pages(384, self.huge(0) / 'no-pool'):
                 pass
 
 

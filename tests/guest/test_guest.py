@@ -265,7 +265,7 @@ class Histograms(unittest.TestCase):
 
 class Probe(unittest.TestCase):
     def test_missing_device_is_no(self):
-        works, why = probe_userfault('/nonexistent')
+        works, why = probe_userfault(Path(FOLDER.name) / 'no-device')
         self.assertFalse(works)
         self.assertIn('No such file', why)
 

@@ -183,8 +183,9 @@ class Huge(unittest.TestCase):
                           hugepages.own_access(str(path)))
 
     def test_may_not_reserve(self):
-        with self.assertRaisesRegex(StepError, 'cannot be reserved'):
-            with hugepages.reserved(2048, '/nonexistent/{}'):
+        with tempfile.TemporaryDirectory() as folder, \
+                self.assertRaisesRegex(StepError, 'cannot be reserved'):
+            with hugepages.reserved(2048, f'{folder}/no-pool/{{}}'):
                 pass
 
 
