@@ -89,3 +89,19 @@ symbol s;
  return MIG_ITERATE_BREAK;
  ...>
  }
+
+//# rule refuse places 1 -- what comes while a broken channel is given up is neither a recovery nor a migration
+@@
+symbol mis, ioc, errp;
+@@
+ migration_ioc_process_incoming(...)
+ {
+ <...
++if (postcopy_recover_refuse(mis, ioc)) {
++    return;
++}
+ if (multifd_recv_setup(errp) != 0) {
+ ...
+ }
+ ...>
+ }

@@ -83,7 +83,8 @@ int postcopy_place(int uffd, void *host, const void *from, uint64_t size,
     }
     if (ret) {
         error_report("postcopy: cannot place a page at %p: %s", host,
-                     strerror(-ret));
+                     ret != -EEXIST ? strerror(-ret) :
+                     received ? "it came before" : "another one is there");
     }
     return ret;
 }

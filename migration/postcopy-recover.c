@@ -7,6 +7,9 @@
  *              The thread that reads the preempt channel shuts both down when
  *              its own fails.
  * Locks        mis->postcopy_prio_thread_mutex, mis->rp_mutex, in this order.
+ *              Whoever finds something broken that the thread of the main channel
+ *              does not see has that one broken, too, and says so: that thread
+ *              may have read it to its end.
  * Failure      a recovery may break at any moment, and another one follow.  So
  *              a post may be that of a channel which has been closed since,
  *              and a channel may never come.  Neither may end the guest.
@@ -21,8 +24,13 @@
 #include "qemu/error-report.h"
 #include "qemu/lockable.h"
 #include "qemu/timer.h"
+#include "postcopy-ram.h"
 #include "postcopy-recover.h"
+#include "postcopy-userfault.h"
 #include "qemu-file.h"
+#include "savevm.h"
+#include "trace.h"
+#include "yank_functions.h"
 
 /* Milliseconds between two looks at the main channel. */
 #define LOOK_INTERVAL 100
@@ -33,6 +41,8 @@
  * that nobody reads meanwhile.
  */
 #define CHANNEL_LIMIT 20000
+/* Milliseconds between two looks at the pages that are still to come. */
+#define DRAIN_INTERVAL 5
 
 int postcopy_channel_fd(QEMUFile *f)
 {
@@ -76,6 +86,9 @@ int postcopy_recover_wait_preempt(MigrationIncomingState *mis)
     return 0;
 }
 
+/* Something has broken that is not read from any more, or was not by us. */
+static bool broken;
+
 void postcopy_recover_preempt_broke(MigrationIncomingState *mis)
 {
     /*
@@ -90,6 +103,7 @@ void postcopy_recover_preempt_broke(MigrationIncomingState *mis)
 
 void postcopy_recover_break(MigrationIncomingState *mis)
 {
+    qatomic_set(&broken, true);
     /*
      * The main channel, by its other direction, which is not closed without
      * this mutex.  Without it the migration is being paused already.
@@ -98,6 +112,53 @@ void postcopy_recover_break(MigrationIncomingState *mis)
     if (mis->to_src_file) {
         qemu_file_shutdown(mis->to_src_file);
     }
+}
+
+/* Returns whether all pages that were asked for are there. */
+static bool have_requested(MigrationIncomingState *mis)
+{
+    postcopy_userfault_account(mis);
+    QEMU_LOCK_GUARD(&mis->page_request_mutex);
+    while (qatomic_read(&mis->page_requested_count)) {
+        if (qatomic_read(&broken)) {
+            return false;
+        }
+        qemu_cond_timedwait(&mis->page_request_cond, &mis->page_request_mutex,
+                            DRAIN_INTERVAL);
+    }
+    return true;
+}
+
+void postcopy_recover_paused(void)
+{
+    qatomic_set(&broken, false);
+}
+
+bool postcopy_recover_drain(MigrationIncomingState *mis)
+{
+    if (mis->preempt_thread_status != PREEMPT_THREAD_CREATED ||
+        have_requested(mis)) {
+        return false;
+    }
+    trace_postcopy_recover_drain();
+    postcopy_pause_incoming(mis);
+    return true;
+}
+
+bool postcopy_recover_refuse(MigrationIncomingState *mis, QIOChannel *ioc)
+{
+    PostcopyState postcopy = postcopy_state_get();
+
+    /* The main channel goes first, then the state changes. */
+    if (mis->from_src_file || postcopy < POSTCOPY_INCOMING_LISTENING ||
+        postcopy == POSTCOPY_INCOMING_END ||
+        mis->state == MIGRATION_STATUS_POSTCOPY_PAUSED) {
+        return false;
+    }
+    warn_report("postcopy: a connection is refused: the one before it is still "
+                "being given up");
+    migration_ioc_unregister_yank(ioc);
+    return true;
 }
 
 bool postcopy_recover_source(MigrationState *s)

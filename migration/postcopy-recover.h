@@ -49,6 +49,45 @@ void postcopy_recover_preempt_broke(MigrationIncomingState *mis);
 void postcopy_recover_break(MigrationIncomingState *mis);
 
 /**
+ * postcopy_recover_drain: wait for what is still to come by other channels
+ * @mis: the incoming migration, whose main channel has been read to its end
+ *
+ * Pages that somebody asked for may be on their way.  If their channel breaks the
+ * migration is paused, since the source has to send them again.  Returns false if
+ * all are there; true if the migration has recovered meanwhile, and
+ * mis->from_src_file is to be read.  For the thread that reads the main channel,
+ * without locks.
+ */
+bool postcopy_recover_drain(MigrationIncomingState *mis);
+
+/**
+ * postcopy_recover_paused: all channels are closed
+ *
+ * What broke before that is no reason to pause once more.  For the thread that
+ * reads the main channel.
+ */
+void postcopy_recover_paused(void);
+
+/**
+ * postcopy_pause_incoming: close all channels, and wait for a recovery
+ * @mis: the incoming migration
+ *
+ * QEMU's own, in savevm.c.  Returns true.
+ */
+bool postcopy_pause_incoming(MigrationIncomingState *mis);
+
+/**
+ * postcopy_recover_refuse: turn away a connection that nobody waits for
+ * @mis: the incoming migration
+ * @ioc: the connection
+ *
+ * Between the end of a broken main channel and the pause of the migration a
+ * connection would be taken for the begin of another migration, and QEMU end with
+ * a guest that runs.  Returns whether it is refused.  For the main thread.
+ */
+bool postcopy_recover_refuse(MigrationIncomingState *mis, QIOChannel *ioc);
+
+/**
  * postcopy_recover_source: the source could not end the migration
  * @s: the outgoing migration
  *

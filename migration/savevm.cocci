@@ -29,6 +29,7 @@ symbol mis;
  {
  <...
 +postcopy_userfault_settle();
++postcopy_recover_paused();
  migrate_set_state(&mis->state, mis->state, MIGRATION_STATUS_POSTCOPY_PAUSED);
  ...>
  }
@@ -58,6 +59,30 @@ symbol mis;
 -assert(mis->postcopy_qemufile_dst);
 +if (postcopy_recover_wait_preempt(mis)) {
 +    return -EIO;
++}
+ ...>
+ }
+
+//# rule pauses places 1 -- also when the main channel has been read to its end
+@@
+typedef bool;
+@@
+-static
+ bool postcopy_pause_incoming(...)
+ {
+ ...
+ }
+
+//# rule drain places 1 -- what somebody waits for may be on another channel, which may break
+@@
+symbol load_res, f, mis;
+@@
+ postcopy_ram_listen_thread(...)
+ {
+ <...
+ load_res = qemu_loadvm_state_main(f, mis);
++while (load_res >= 0 && postcopy_recover_drain(mis)) {
++    load_res = qemu_loadvm_state_main(mis->from_src_file, mis);
 +}
  ...>
  }

@@ -6,13 +6,16 @@ A way is cut() and then mend()ed, which gives the URIs to go on with, for the
 destination and for the source.
 """
 
+import socket
+import threading
 import time
 
+from faulty import PREEMPT, FaultyRelay
 from harness.migration import MIB, POSTCOPY
 from netlink import ADDRESSES, Link
 from relay import Relay, free_port
-from situation import (Waiting, asked_by_vcpus, check, is_parked, reached, row,
-                       said, small_guest, small_migration, wanted)
+from situation import (Waiting, asked_by_vcpus, check, is_parked, preload,
+                       reached, row, said, small_guest, small_migration, wanted)
 from tls import shared_key
 
 NOTICE = 60         # seconds until both sides know that the way is cut
@@ -296,6 +299,87 @@ def cut_with_one(s):
                     == 'postcopy-active', NOTICE, 'nobody resumed')
             check(said(s.destination, CHANNEL) == 1, 'the second channel came')
         break_recovery(s, relay, hold, interrupt_it)
+
+
+class Crowd:
+    """Somebody connects to @port, and goes, again and again; a context manager"""
+
+    def __init__(self, port):
+        self._port, self._over = port, False
+        self._thread = threading.Thread(target=self._come_and_go, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over = True
+        self._thread.join()
+
+    def _come_and_go(self):
+        while not self._over:
+            try:
+                socket.create_connection(('127.0.0.1', self._port)).close()
+            except OSError:
+                time.sleep(0.001)
+
+
+@row('recovery', 'others connect while the way breaks')
+def others_connect(s):
+    """They are not taken for another migration."""
+    spec = long_lasting(s)
+    s.boot('')
+    # So that the destination takes its time between two channels.
+    s.prepare(s.accel_option, prefix=preload(s.folder.parent, 'slow-shutdown',
+                                             SLOW_SHUTDOWN=300000))
+    s.wait_for_beats()
+    with Relay() as relay:
+        relay.target = free_port()
+        s.into_postcopy(spec, f'tcp:127.0.0.1:{relay.target}',
+                        f'tcp:127.0.0.1:{relay.port}')
+        m = s.migration
+        s.watch(False)
+        m.tolerate_pause()
+        with Crowd(relay.target):
+            relay.cut()
+            s.until(lambda: said(s.destination, 'a connection is refused'),
+                    NOTICE, 'nobody came at that time')
+        # Whoever comes to a paused destination may be the source.
+        s.until(m.paused, NOTICE, 'the two sides were not paused')
+        begin_recovery(s, relay)
+        s.until(m.recovered, NOTICE, 'the migration did not recover')
+        s.watch(True)
+        s.hurry()
+        s.conclude()
+
+
+@row('recovery', 'second channel breaks when the first has been read')
+def breaks_at_the_end(s):
+    """Pages that vCPUs wait for are on it, and on no other."""
+    s.start(destination=['-trace', 'postcopy_recover_drain'])
+    with FaultyRelay() as relay:
+        relay.target = free_port()
+        s.into_postcopy(small_migration(), f'tcp:127.0.0.1:{relay.target}',
+                        f'tcp:127.0.0.1:{relay.port}')
+        m = s.migration
+        s.watch(False)
+        m.tolerate_pause()
+        relay.stall(True, PREEMPT, NOTICE * s.patience)
+        until_they_wait(s, s.destination)
+        s.hurry()
+        s.until(lambda: not s.source.command('query-migrate')['ram']['remaining'],
+                NOTICE, 'the background stream did not end')
+        s.run_for(1)
+        check(s.counters()['status'] == 'active', 'nobody waits any more')
+        relay.cut_channel(PREEMPT)
+        relay.disarm()
+        s.until(m.paused, NOTICE, 'the two sides were not paused')
+        check(said(s.destination, 'postcopy_recover_drain') == 1,
+              'the first channel was still being read')
+        begin_recovery(s, relay)
+        s.until(m.recovered, NOTICE, 'the migration did not recover')
+        s.watch(True)
+        s.conclude()
 
 
 # --- the source is gone -----------------------------------------------------------

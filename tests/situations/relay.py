@@ -88,10 +88,21 @@ class Relay:
             except OSError:
                 close(near)
                 continue
+            if not self._take(near, far):
+                close(near)
+                close(far)
+                continue
             with self._lock:
                 self._open += [near, far]
             self._start(self._pass_on, near, far)
             self._start(self._pass_on, far, near)
+
+    def _take(self, near, far):
+        """Whether a connection is passed on"""
+        return True
+
+    def _count(self, source, data):
+        """@source has sent @data."""
 
     def _pass_on(self, source, target):
         try:
@@ -100,9 +111,11 @@ class Relay:
                 if not data:
                     target.shutdown(socket.SHUT_WR)
                     return
+                self._count(source, data)
                 if self.withhold and self.withhold in data:
                     self.withheld.set()
                     return
                 target.sendall(data)
         except OSError:
-            pass
+            # The sender is to know that nobody reads.
+            close(source)

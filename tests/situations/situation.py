@@ -103,15 +103,21 @@ class Waiting:
                          for call, kernel in self.places)
 
 
-def preloaded(folder, mode):
-    """What puts no-memory.c into a QEMU"""
+def preload(folder, name, **environment):
+    """What puts @name.c into a QEMU, with an @environment that it looks at"""
     compiler = shutil.which('cc') or shutil.which('gcc')
     if not compiler:
         raise Skip('no C compiler')
-    library = folder / 'no-memory.so'
+    library = folder / f'{name}.so'
     subprocess.run([compiler, '-O1', '-shared', '-fPIC', '-o', library,
-                    HERE / 'no-memory.c'], check=True)
-    return ['env', f'LD_PRELOAD={library}', f'NO_MEMORY={mode}']
+                    HERE / f'{name}.c'], check=True)
+    return ['env', f'LD_PRELOAD={library}',
+            *(f'{key}={value}' for key, value in environment.items())]
+
+
+def preloaded(folder, mode):
+    """What puts no-memory.c into a QEMU"""
+    return preload(folder, 'no-memory', NO_MEMORY=mode)
 
 
 def said(qemu, text):
