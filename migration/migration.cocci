@@ -5,6 +5,7 @@
 @@ @@
  #include "postcopy-ram.h"
 +#include "postcopy-recover.h"
++#include "postcopy-urgent.h"
 +#include "postcopy-userfault.h"
 
 //# rule check places 1 -- a policy that cannot be kept is refused at start
@@ -87,6 +88,77 @@ symbol s;
 +    return MIG_ITERATE_RESUME;
 +}
  return MIG_ITERATE_BREAK;
+ ...>
+ }
+
+//# rule asks places 1 -- whether the destination knows of further channels
+@@
+symbol ms;
+@@
+ postcopy_start(...)
+ {
+ <...
+-qemu_savevm_send_ping(ms->to_dst_file, 4);
++qemu_savevm_send_ping(ms->to_dst_file, postcopy_urgent_ping(4));
+ ...>
+ }
+
+//# rule asks_again places 1 -- and again when both have recovered
+@@
+symbol s, ret;
+@@
+ postcopy_do_resume(...)
+ {
+ ...
+ ret = postcopy_resume_handshake(s);
+ if (ret) {
+ ...
+ }
++postcopy_urgent_offer(s);
+ ...
+ }
+
+//# rule agreed places 1 -- the answer
+@@
+symbol ms, tmp32;
+@@
+ source_return_path_thread(...)
+ {
+ <...
+ trace_source_return_path_thread_pong(tmp32);
++postcopy_urgent_agreed(ms, tmp32);
+ ...>
+ }
+
+//# rule ends places 1 -- before RAM's state goes, and before a recovery
+@@
+symbol ms;
+@@
+ close_return_path_on_source(...)
+ {
+ <...
+ qemu_thread_join(&ms->rp_state.rp_thread);
++postcopy_urgent_end();
+ ...>
+ }
+
+//# rule answers places 1 -- for the threads of further channels
+@@ @@
+-static
+ void migrate_handle_rp_req_pages(...)
+ {
+ ...
+ }
+
+//# rule all places 1 -- they come late, when the others have long been there
+@@
+symbol mis;
+@@
+ migration_has_all_channels(...)
+ {
+ <...
+-return mis->postcopy_qemufile_dst != NULL;
++return mis->postcopy_qemufile_dst != NULL && !postcopy_urgent_expected();
  ...>
  }
 

@@ -36,11 +36,11 @@ typedef struct ReadaheadRun {
     unsigned pages;
 } ReadaheadRun;
 
-static void push_run(PostcopyUserfault *u, PostcopyVcpu *v, PostcopyBlock *b,
-                     ReadaheadRun *run)
+static void push_run(PostcopyRequestQueue *queue, PostcopyVcpu *v,
+                     PostcopyBlock *b, ReadaheadRun *run)
 {
     if (run->pages) {
-        postcopy_request_push_ahead(u->queue, b, run->offset,
+        postcopy_request_push_ahead(queue, b, run->offset,
                                     run->pages * b->page_size);
         postcopy_count(&v->stats.readahead_requests, 1);
         postcopy_count(&v->stats.readahead_pages, run->pages);
@@ -60,7 +60,7 @@ static bool is_wanting(const PostcopyBlock *b, uint64_t offset)
  * Queue requests for pages ahead of @w, which has come to @page; at most
  * @room of them.  Returns how many.
  */
-static unsigned ask_along(PostcopyUserfault *u, PostcopyVcpu *v,
+static unsigned ask_along(PostcopyRequestQueue *queue, PostcopyVcpu *v,
                           PostcopyBlock *b, PostcopyWalk *w, unsigned room)
 {
     ReadaheadRun run = { 0 };
@@ -86,18 +86,18 @@ static unsigned ask_along(PostcopyUserfault *u, PostcopyVcpu *v,
         }
         postcopy_readahead_asked(w, step);
         if (!joins) {
-            push_run(u, v, b, &run);
+            push_run(queue, v, b, &run);
             run.offset = offset;
             requests++;
         }
         run.pages++;
     }
-    push_run(u, v, b, &run);
+    push_run(queue, v, b, &run);
     postcopy_readahead_reached(w, step - 1);
     return requests;
 }
 
-bool postcopy_along_ask(PostcopyUserfault *u, PostcopyVcpu *v,
+bool postcopy_along_ask(PostcopyRequestQueue *queue, PostcopyVcpu *v,
                         PostcopyBlock *b, uint64_t offset)
 {
     PostcopyReadaheadVerdict verdict;
@@ -113,9 +113,9 @@ bool postcopy_along_ask(PostcopyUserfault *u, PostcopyVcpu *v,
         return false;
     }
     wanted = postcopy_readahead_room(w);
-    room = postcopy_request_reserve(u->queue, wanted);
-    requests = ask_along(u, v, b, w, room);
-    postcopy_request_unreserve(u->queue, room - requests);
+    room = postcopy_request_reserve(queue, wanted);
+    requests = ask_along(queue, v, b, w, room);
+    postcopy_request_unreserve(queue, room - requests);
     trace_postcopy_userfault_readahead(b->rb->idstr, offset, w->stride,
                                        wanted - postcopy_readahead_room(w),
                                        requests);

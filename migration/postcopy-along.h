@@ -11,14 +11,15 @@
 
 /**
  * postcopy_along_ask: queue requests for what a vCPU is about to walk to
- * @u: the service
+ * @queue: where to
  * @v: the calling vCPU
  * @b: the block
  * @offset: byte offset of the page that it waits for
  *
- * Returns whether something was queued.
+ * Returns whether something was queued.  If @queue's channel is closed meanwhile
+ * it may be lost: see postcopy_along_left_out().
  */
-bool postcopy_along_ask(PostcopyUserfault *u, PostcopyVcpu *v,
+bool postcopy_along_ask(PostcopyRequestQueue *queue, PostcopyVcpu *v,
                         PostcopyBlock *b, uint64_t offset);
 
 /**

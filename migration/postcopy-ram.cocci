@@ -7,6 +7,7 @@
  #include "postcopy-ram.h"
 +#include "postcopy-place.h"
 +#include "postcopy-recover.h"
++#include "postcopy-urgent.h"
 +#include "postcopy-userfault.h"
 
 //# rule permission places 1 -- say which permission on what is missing
@@ -234,4 +235,28 @@ symbol mis;
 +postcopy_recover_preempt_broke(mis);
  postcopy_pause_ram_fast_load(mis);
  ...>
+ }
+
+//# rule pages places 1 -- each channel puts its pages together in a buffer of its own
+@@
+symbol mis;
+@@
+ postcopy_temp_pages_setup(...)
+ {
+ <...
+-mis->postcopy_channels = RAM_CHANNEL_MAX;
++mis->postcopy_channels = RAM_CHANNEL_POSTCOPY + postcopy_urgent_channels;
+ ...>
+ }
+
+//# rule further places 1 -- a connection that comes later than the preempt channel
+@@
+symbol mis, file;
+@@
+ postcopy_preempt_new_channel(...)
+ {
++if (postcopy_urgent_new(mis, file)) {
++    return;
++}
+ ...
  }

@@ -1,10 +1,16 @@
 /*
- * How requests of pages get to the source: the return path, from any thread
+ * How requests of pages get to the source, from any thread
  *
- * Threads      any that asks for pages; whoever opens and closes the channel.
- * Owns         whether vCPUs may write, and the descriptor to poll before.
- * Locks        mis->rp_mutex, in all that writes.  A thread that may not wait
- *              takes it with trylock, and writes only if the socket has room.
+ * By the return path, or by as many channels as there are (postcopy-urgent.h).
+ * Each has a mutex and a queue of its own, and a page's place in its block says
+ * by which one it is asked for.
+ *
+ * Threads      any that asks for pages; whoever opens and closes a channel.
+ * Owns         whether vCPUs may write, and the descriptor to poll before; the
+ *              way back of further channels.
+ * Locks        a channel's mutex, in all that writes: that of the return path is
+ *              mis->rp_mutex.  A thread that may not wait takes it with trylock,
+ *              and writes only if the socket has room.
  * Orderings    those of the mutex; postcopy-userfault.c has the one of a
  *              request against a resume.
  * Failure      a closed or broken channel: the write says so, and the list of
@@ -17,7 +23,11 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include "qemu/bswap.h"
+#include "qemu/lockable.h"
+#include "qemu/units.h"
 #include "io/channel.h"
+#include "migration.h"
+#include "options.h"
 #include "postcopy-recover.h"
 #include "postcopy-userfault-int.h"
 #include "qemu-file.h"
@@ -28,12 +38,30 @@
 /* A request: offset and length, then the block's name if that is needed */
 #define REQUEST_BYTES (8 + 4)
 
-static bool channel_writable(const PostcopyUserfault *u)
-{
-    struct pollfd pfd = { .fd = u->channel_fd, .events = POLLOUT };
+/* Bytes of a block whose pages are asked for by the same channel, one by one */
+#define SPREAD (256 * KiB)
 
-    return u->channel_fd >= 0 && poll(&pfd, 1, 0) == 1 &&
-           (pfd.revents & POLLOUT);
+/* Those of further channels: their mutexes, and what these guard */
+static struct {
+    QemuMutex mutex;
+    QEMUFile *to_src;
+    RAMBlock *last_rb;
+} further[POSTCOPY_URGENT_MAX];
+
+static void __attribute__((constructor)) postcopy_userfault_channel_init(void)
+{
+    unsigned i;
+
+    for (i = 1; i < POSTCOPY_URGENT_MAX; i++) {
+        qemu_mutex_init(&further[i].mutex);
+    }
+}
+
+static bool channel_writable(const PostcopyChannel *c)
+{
+    struct pollfd pfd = { .fd = c->fd, .events = POLLOUT };
+
+    return c->fd >= 0 && poll(&pfd, 1, 0) == 1 && (pfd.revents & POLLOUT);
 }
 
 /*
@@ -44,18 +72,17 @@ static bool channel_writable(const PostcopyUserfault *u)
  */
 static bool channel_lock(void *opaque, bool may_block)
 {
-    PostcopyUserfault *u = opaque;
-    MigrationIncomingState *mis = u->mis;
+    PostcopyChannel *c = opaque;
 
     if (may_block) {
-        qemu_mutex_lock(&mis->rp_mutex);
+        qemu_mutex_lock(c->mutex);
         return true;
     }
-    if (qemu_mutex_trylock(&mis->rp_mutex)) {
+    if (qemu_mutex_trylock(c->mutex)) {
         return false;
     }
-    if (u->channel_open && mis->to_src_file && !channel_writable(u)) {
-        qemu_mutex_unlock(&mis->rp_mutex);
+    if (c->open && *c->file && !channel_writable(c)) {
+        qemu_mutex_unlock(c->mutex);
         return false;
     }
     return true;
@@ -63,21 +90,21 @@ static bool channel_lock(void *opaque, bool may_block)
 
 static void channel_unlock(void *opaque)
 {
-    PostcopyUserfault *u = opaque;
+    PostcopyChannel *c = opaque;
 
-    qemu_mutex_unlock(&u->mis->rp_mutex);
+    qemu_mutex_unlock(c->mutex);
 }
 
 /*
  * The message leaves the block's name out if it is the last one named.  Both
  * sides keep that name, so choosing the form and writing the message are one
- * critical section of mis->rp_mutex.
+ * critical section of the channel's mutex.
  */
-static void put_request(MigrationIncomingState *mis, const PostcopyRequest *req)
+static void put_request(PostcopyChannel *c, const PostcopyRequest *req)
 {
     const PostcopyBlock *b = req->block;
     const char *name = b->rb->idstr;
-    bool named = mis->last_rb != b->rb;
+    bool named = *c->last_rb != b->rb;
     size_t name_len = named ? strlen(name) : 0;
     size_t length = REQUEST_BYTES + (named ? 1 + name_len : 0);
     uint8_t message[HEADER_BYTES + REQUEST_BYTES + 1];
@@ -90,16 +117,15 @@ static void put_request(MigrationIncomingState *mis, const PostcopyRequest *req)
     stl_be_p(message + HEADER_BYTES + 8, req->length);
     message[HEADER_BYTES + REQUEST_BYTES] = name_len;
     /* In one piece: each has a price of its own, and the mutex is held. */
-    qemu_put_buffer(mis->to_src_file, message,
-                    HEADER_BYTES + REQUEST_BYTES + named);
+    qemu_put_buffer(*c->file, message, HEADER_BYTES + REQUEST_BYTES + named);
     if (named) {
-        qemu_put_buffer(mis->to_src_file, (const uint8_t *)name, name_len);
-        mis->last_rb = b->rb;
+        qemu_put_buffer(*c->file, (const uint8_t *)name, name_len);
+        *c->last_rb = b->rb;
     }
 }
 
 /* Returns how many were put. */
-static unsigned put_requests(MigrationIncomingState *mis,
+static unsigned put_requests(PostcopyChannel *c,
                              const PostcopyRequestList *list, bool ahead)
 {
     PostcopyRequest *req;
@@ -107,7 +133,7 @@ static unsigned put_requests(MigrationIncomingState *mis,
 
     QSLIST_FOREACH(req, list, next) {
         if (req->ahead == ahead) {
-            put_request(mis, req);
+            put_request(c, req);
             n++;
         }
     }
@@ -116,28 +142,63 @@ static unsigned put_requests(MigrationIncomingState *mis,
 
 static bool channel_write(void *opaque, const PostcopyRequestList *list)
 {
-    PostcopyUserfault *u = opaque;
-    MigrationIncomingState *mis = u->mis;
+    PostcopyChannel *c = opaque;
     unsigned n;
     int ret;
 
-    if (!u->channel_open || !mis->to_src_file) {
+    if (!c->open || !*c->file) {
         return false;
     }
     /* The source answers in this order, so first what somebody waits for. */
-    n = put_requests(mis, list, false);
-    n += put_requests(mis, list, true);
-    ret = qemu_fflush(mis->to_src_file);
-    postcopy_count(&u->stats.flushes, 1);
+    n = put_requests(c, list, false);
+    n += put_requests(c, list, true);
+    ret = qemu_fflush(*c->file);
+    postcopy_count(&c->flushes, 1);
     trace_postcopy_userfault_send(n, ret);
     return ret >= 0;
 }
 
-const PostcopyRequestOps postcopy_userfault_request_ops = {
+static const PostcopyRequestOps request_ops = {
     .lock = channel_lock,
     .write = channel_write,
     .unlock = channel_unlock,
 };
+
+void postcopy_userfault_channels_init(PostcopyUserfault *u)
+{
+    MigrationIncomingState *mis = u->mis;
+    unsigned i;
+
+    u->max_channels = migrate_postcopy_preempt() ? postcopy_urgent_channels : 1;
+    for (i = 0; i < u->max_channels; i++) {
+        PostcopyChannel *c = &u->channel[i];
+
+        *c = (PostcopyChannel) {
+            .mutex = i ? &further[i].mutex : &mis->rp_mutex,
+            .file = i ? &further[i].to_src : &mis->to_src_file,
+            .last_rb = i ? &further[i].last_rb : &mis->last_rb,
+            .queue = postcopy_request_queue_new(&request_ops, c),
+            .fd = -1,
+        };
+    }
+}
+
+void postcopy_userfault_channels_free(PostcopyUserfault *u)
+{
+    unsigned i;
+
+    for (i = 0; i < u->max_channels; i++) {
+        g_clear_pointer(&u->channel[i].queue, postcopy_request_queue_free);
+    }
+}
+
+PostcopyRequestQueue *postcopy_userfault_queue(PostcopyUserfault *u,
+                                               uint64_t offset)
+{
+    unsigned n = qatomic_read(&u->channels);
+
+    return u->channel[n > 1 ? offset / SPREAD % n : 0].queue;
+}
 
 static bool is_tcp(int fd)
 {
@@ -149,19 +210,60 @@ static bool is_tcp(int fd)
            protocol == IPPROTO_TCP;
 }
 
-void postcopy_userfault_channel_open_locked(PostcopyUserfault *u)
+static void open_locked(PostcopyChannel *c)
 {
-    QEMUFile *f = u->mis->to_src_file;
+    QEMUFile *f = *c->file;
 
-    u->channel_fd = postcopy_channel_fd(f);
-    qatomic_set(&u->acknowledges, is_tcp(u->channel_fd));
+    c->fd = postcopy_channel_fd(f);
     /*
      * A request is small, and with preempt its page comes over another
      * connection: TCP must not keep it back until the one before it is
      * acknowledged, which the source's host has no hurry to do.
      */
     qio_channel_set_delay(qemu_file_get_ioc(f), false);
-    u->channel_open = true;
+    c->open = true;
+}
+
+void postcopy_userfault_channel_open_locked(PostcopyUserfault *u)
+{
+    open_locked(&u->channel[0]);
+    qatomic_set(&u->acknowledges, is_tcp(u->channel[0].fd));
+}
+
+void postcopy_userfault_channel_attach(unsigned index, QEMUFile *to_src)
+{
+    QEMU_LOCK_GUARD(&further[index].mutex);
+
+    further[index].to_src = to_src;
+    further[index].last_rb = NULL;
+}
+
+void postcopy_userfault_channel_detach(unsigned index)
+{
+    PostcopyChannel *c = &postcopy_userfault.channel[index];
+
+    QEMU_LOCK_GUARD(&further[index].mutex);
+    c->open = false;
+    c->fd = -1;
+    g_clear_pointer(&further[index].to_src, qemu_fclose);
+}
+
+void postcopy_userfault_channels_open(unsigned n)
+{
+    PostcopyUserfault *u = &postcopy_userfault;
+    unsigned i;
+
+    for (i = 1; i <= n; i++) {
+        QEMU_LOCK_GUARD(&further[i].mutex);
+        open_locked(&u->channel[i]);
+    }
+    qatomic_set(&u->channels, n + 1);
+    qatomic_set(&u->most_channels, MAX(u->most_channels, n + 1));
+}
+
+void postcopy_userfault_channels_shut(void)
+{
+    qatomic_set(&postcopy_userfault.channels, 1);
 }
 
 /* The option holds for what is pending alone, so it is set again and again. */
@@ -178,7 +280,7 @@ void postcopy_userfault_received(QEMUFile *f)
 
 void postcopy_userfault_pause_locked(MigrationIncomingState *mis)
 {
-    postcopy_userfault.channel_open = false;
-    postcopy_userfault.channel_fd = -1;
+    postcopy_userfault.channel[0].open = false;
+    postcopy_userfault.channel[0].fd = -1;
     trace_postcopy_userfault_pause();
 }

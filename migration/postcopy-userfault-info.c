@@ -74,8 +74,9 @@ void postcopy_userfault_hmp_info(Monitor *mon, const MigrationInfo *info)
                    ", discarded %" PRIu64 ")\n", u->exits, u->already_present,
                    u->spurious, u->discarded);
     monitor_printf(mon, "postcopy userfault requests: %" PRIu64 " in %" PRIu64
-                   " writes (handed off %" PRIu64 ", resent %" PRIu64 ")\n",
-                   u->requests, u->flushes, u->handoffs, u->resent);
+                   " writes by %u channels (handed off %" PRIu64 ", resent %"
+                   PRIu64 ")\n", u->requests, u->flushes, u->urgent_channels,
+                   u->handoffs, u->resent);
     monitor_printf(mon, "postcopy userfault readahead: %" PRIu64 " pages in %"
                    PRIu64 " requests (used %" PRIu64 ", dropped %" PRIu64
                    ")\n", u->readahead_pages, u->readahead_requests,
@@ -148,6 +149,28 @@ static void set_readahead(Object *obj, Visitor *v, const char *name,
     postcopy_userfault.readahead = pages;
 }
 
+static void get_channels(Object *obj, Visitor *v, const char *name,
+                         void *opaque, Error **errp)
+{
+    visit_type_uint32(v, name, &postcopy_urgent_channels, errp);
+}
+
+static void set_channels(Object *obj, Visitor *v, const char *name,
+                         void *opaque, Error **errp)
+{
+    uint32_t channels;
+
+    if (!visit_type_uint32(v, name, &channels, errp)) {
+        return;
+    }
+    if (channels < 1 || channels > POSTCOPY_URGENT_MAX) {
+        error_setg(errp, "Parameter '%s' expects a number of channels from 1 to "
+                   "%d", name, POSTCOPY_URGENT_MAX);
+        return;
+    }
+    postcopy_urgent_channels = channels;
+}
+
 void postcopy_userfault_class_init(ObjectClass *klass)
 {
     object_class_property_add(klass, "postcopy-userfault", "OnOffAuto",
@@ -160,6 +183,11 @@ void postcopy_userfault_class_init(ObjectClass *klass)
     object_class_property_set_description(klass, "postcopy-userfault-readahead",
         "Pages that incoming postcopy asks for ahead of a vCPU that walks "
         "memory, at most; 0 for none");
+    object_class_property_add(klass, "postcopy-urgent-channels", "uint32",
+                              get_channels, set_channels, NULL, NULL);
+    object_class_property_set_description(klass, "postcopy-urgent-channels",
+        "Connections for the pages that somebody waits for, with postcopy-preempt "
+        "and KVM userfault, if the other side agrees; the smaller number counts");
 }
 
 static void sum_vcpus(const PostcopyUserfault *u, PostcopyVcpuStats *sum)
@@ -182,6 +210,17 @@ static void sum_vcpus(const PostcopyUserfault *u, PostcopyVcpuStats *sum)
         sum->readahead_dropped += qatomic_read_u64(&s->readahead_dropped);
         postcopy_latency_merge(&sum->latency, &s->latency);
     }
+}
+
+static uint64_t sum_flushes(const PostcopyUserfault *u)
+{
+    uint64_t sum = 0;
+    unsigned i;
+
+    for (i = 0; i < u->max_channels; i++) {
+        sum += qatomic_read_u64(&u->channel[i].flushes);
+    }
+    return sum;
 }
 
 void postcopy_userfault_fill_info(MigrationInfo *info)
@@ -211,7 +250,8 @@ void postcopy_userfault_fill_info(MigrationInfo *info)
     i->readahead_used = vcpus.readahead_used;
     i->readahead_dropped = vcpus.readahead_dropped;
     i->latency = latency_to_qapi(&vcpus.latency);
-    i->flushes = qatomic_read_u64(&u->stats.flushes);
+    i->flushes = sum_flushes(u);
+    i->urgent_channels = qatomic_read(&u->most_channels);
     i->resent = qatomic_read_u64(&u->stats.resent);
     i->handoffs = qatomic_read(&u->stats.handoffs);
     i->pages_vcpu = qatomic_read_u64(&u->stats.pages_vcpu);

@@ -13,6 +13,7 @@
 #include "system/userfault-headers.h"
 #include "postcopy-readahead.h"
 #include "postcopy-request.h"
+#include "postcopy-urgent.h"
 #include "postcopy-userfault.h"
 #include "postcopy-userfault-stats.h"
 #include "postcopy-wait.h"
@@ -50,6 +51,19 @@ typedef struct PostcopyVcpu {
     PostcopyHandover handover;
 } QEMU_ALIGNED(64) PostcopyVcpu;
 
+/* A way of requests to the source: the return path, or a further channel */
+typedef struct PostcopyChannel {
+    /* Set by start; those of the queue by stop */
+    QemuMutex *mutex;
+    QEMUFile **file;
+    RAMBlock **last_rb;
+    PostcopyRequestQueue *queue;
+    /* Under *mutex */
+    bool open;                      /* vCPUs may write */
+    int fd;                         /* to poll, or -1 */
+    uint64_t flushes;
+} PostcopyChannel;
+
 typedef struct PostcopyUserfault {
     /* Set by properties, read by start */
     OnOffAuto policy;
@@ -67,22 +81,35 @@ typedef struct PostcopyUserfault {
     MigrationIncomingState *mis;
     GHashTable *blocks;             /* RAMBlock to PostcopyBlock; by stop */
     PostcopyWaitTable *waits;
-    PostcopyRequestQueue *queue;    /* by stop */
+    /* [0] is the return path.  There may be as many as were configured. */
+    unsigned max_channels;
+    PostcopyChannel channel[POSTCOPY_URGENT_MAX];
     PostcopyVcpu *vcpu;
     uint8_t *handover_pages;        /* one for each vCPU; by stop */
     unsigned nr_vcpus;
     QemuMutex discard_lock;
     QemuMutex stats_lock;
-    /* Under mis->rp_mutex */
-    bool channel_open;
-    int channel_fd;                 /* to poll, or -1 */
+    /* See postcopy-urgent-in.c for who writes, and when; read by all */
+    unsigned channels;              /* in use, from [0] on */
+    unsigned most_channels;         /* that were, at a time */
     PostcopyServiceStats stats;
 } PostcopyUserfault;
 
 extern PostcopyUserfault postcopy_userfault;
 
-/* Sends requests over the return path; the opaque is a PostcopyUserfault. */
-extern const PostcopyRequestOps postcopy_userfault_request_ops;
+/**
+ * postcopy_userfault_channels_init: make the ways of requests
+ * @u: the service, with u->mis set
+ *
+ * All are closed.  For start.
+ */
+void postcopy_userfault_channels_init(PostcopyUserfault *u);
+
+/**
+ * postcopy_userfault_channels_free: free what init made; idempotent
+ * @u: the service; no vCPU uses it
+ */
+void postcopy_userfault_channels_free(PostcopyUserfault *u);
 
 /**
  * postcopy_userfault_channel_open_locked: let vCPUs write to the return path
@@ -92,6 +119,48 @@ extern const PostcopyRequestOps postcopy_userfault_request_ops;
  * postcopy_userfault_pause_locked().
  */
 void postcopy_userfault_channel_open_locked(PostcopyUserfault *u);
+
+/**
+ * postcopy_userfault_queue: by which way to ask for a page
+ * @u: the service
+ * @offset: byte offset of the page in its block; it has been claimed
+ *
+ * Pages next to each other mostly have the same.  Any thread, no locks.
+ */
+PostcopyRequestQueue *postcopy_userfault_queue(PostcopyUserfault *u,
+                                               uint64_t offset);
+
+/**
+ * postcopy_userfault_channel_attach: give a further channel its connection
+ * @index: which channel, from 1 on
+ * @to_src: the connection, taken over
+ *
+ * vCPUs do not write to it yet.  Any thread, without the channels' mutexes.
+ */
+void postcopy_userfault_channel_attach(unsigned index, QEMUFile *to_src);
+
+/**
+ * postcopy_userfault_channel_detach: close the connection of a further channel
+ * @index: which channel, from 1 on
+ *
+ * After postcopy_userfault_channels_shut(), without the channels' mutexes.
+ */
+void postcopy_userfault_channel_detach(unsigned index);
+
+/**
+ * postcopy_userfault_channels_open: let vCPUs write to further channels
+ * @further: the channels from 1 to this one, which are attached
+ *
+ * Any thread, without the channels' mutexes.
+ */
+void postcopy_userfault_channels_open(unsigned further);
+
+/**
+ * postcopy_userfault_channels_shut: have requests go by the return path alone
+ *
+ * Any thread.
+ */
+void postcopy_userfault_channels_shut(void);
 
 /**
  * postcopy_userfault_takes: where a vCPU takes a page of @b that comes for it

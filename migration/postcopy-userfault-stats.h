@@ -39,7 +39,6 @@ typedef struct PostcopyVcpuStats {
 /* Written under a lock, read by all */
 typedef struct PostcopyServiceStats {
     /* rp_mutex */
-    uint64_t flushes;
     uint64_t resent;
     /* any vCPU, atomically; rare */
     unsigned handoffs;

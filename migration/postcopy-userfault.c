@@ -93,9 +93,9 @@ static void __attribute__((constructor)) postcopy_userfault_init(void)
 /* Requests */
 
 /* See that what a vCPU has queued gets sent. */
-static void flush_from_vcpu(PostcopyUserfault *u)
+static void flush_from_vcpu(PostcopyUserfault *u, PostcopyRequestQueue *queue)
 {
-    if (postcopy_request_flush(u->queue, false) == POSTCOPY_SEND_WOULD_BLOCK) {
+    if (postcopy_request_flush(queue, false) == POSTCOPY_SEND_WOULD_BLOCK) {
         qatomic_inc(&u->stats.handoffs);
         trace_postcopy_userfault_handoff();
         postcopy_fault_thread_notify(u->mis);
@@ -120,7 +120,8 @@ bool postcopy_userfault_request(MigrationIncomingState *mis, RAMBlock *rb,
         }
         postcopy_count(&u->stats.readahead_again, 1);
     }
-    postcopy_request_push(u->queue, b, start, b->page_size);
+    postcopy_request_push(postcopy_userfault_queue(u, start), b, start,
+                          b->page_size);
     *ret = postcopy_userfault_flush(mis);
     return true;
 }
@@ -128,12 +129,16 @@ bool postcopy_userfault_request(MigrationIncomingState *mis, RAMBlock *rb,
 int postcopy_userfault_flush(MigrationIncomingState *mis)
 {
     PostcopyUserfault *u = &postcopy_userfault;
+    unsigned i, n = qatomic_read(&u->channels);
 
     if (!qatomic_read(&u->serving)) {
         return 0;
     }
-    if (postcopy_request_flush(u->queue, true) == POSTCOPY_SEND_FAILED) {
-        return -EIO;
+    for (i = 0; i < n; i++) {
+        if (postcopy_request_flush(u->channel[i].queue, true) ==
+            POSTCOPY_SEND_FAILED) {
+            return -EIO;
+        }
     }
     return 0;
 }
@@ -164,26 +169,30 @@ static uint64_t for_each_outstanding(PostcopyUserfault *u,
 
 static void ask_again(PostcopyUserfault *u, PostcopyBlock *b, uint64_t offset)
 {
-    postcopy_request_push(u->queue, b, offset, b->page_size);
+    postcopy_request_push(u->channel[0].queue, b, offset, b->page_size);
 }
 
 bool postcopy_userfault_resume(MigrationIncomingState *mis)
 {
     PostcopyUserfault *u = &postcopy_userfault;
+    unsigned i;
     uint64_t n;
 
     if (!qatomic_read(&u->serving)) {
         return false;
     }
     /* What is still queued is claimed, hence asked for below. */
-    postcopy_request_drop(u->queue);
+    for (i = 0; i < u->max_channels; i++) {
+        postcopy_request_drop(u->channel[i].queue);
+    }
     WITH_QEMU_LOCK_GUARD(&mis->rp_mutex) {
         postcopy_userfault_channel_open_locked(u);
     }
     /* Pairs with the one in postcopy_request_claim(). */
     smp_mb();
     n = for_each_outstanding(u, ask_again);
-    if (postcopy_request_flush(u->queue, true) == POSTCOPY_SEND_FAILED) {
+    if (postcopy_request_flush(u->channel[0].queue, true) ==
+        POSTCOPY_SEND_FAILED) {
         warn_report("postcopy: the channel broke again while %" PRIu64
                     " pages were asked for anew", n);
     }
@@ -290,8 +299,9 @@ static bool wait_for_page(PostcopyUserfault *u, PostcopyVcpu *v,
                           PostcopyBlock *b, uint64_t offset, QemuPark *park)
 {
     uintptr_t page = (uintptr_t)b->host + offset;
+    PostcopyRequestQueue *queue;
     PostcopyWaiter waiter;
-    bool queued = false;
+    bool ask = false;
 
     postcopy_wait_begin(u->waits, &waiter, page, park,
                         postcopy_userfault_takes(u, v, b));
@@ -304,16 +314,18 @@ static bool wait_for_page(PostcopyUserfault *u, PostcopyVcpu *v,
     }
     if (postcopy_request_claim(&b->map, offset)) {
         postcopy_count(&v->stats.requests, 1);
-        postcopy_request_push(u->queue, b, offset, b->page_size);
-        queued = true;
+        ask = true;
     } else if (postcopy_along_left_out(b, offset) && v->broken_page != page) {
         postcopy_count(&v->stats.readahead_requests, 1);
-        postcopy_request_push(u->queue, b, offset, b->page_size);
-        queued = true;
+        ask = true;
     }
-    queued |= postcopy_along_ask(u, v, b, offset);
-    if (queued) {
-        flush_from_vcpu(u);
+    /* After the claim, which is a full barrier (see postcopy-urgent-in.c). */
+    queue = postcopy_userfault_queue(u, offset);
+    if (ask) {
+        postcopy_request_push(queue, b, offset, b->page_size);
+    }
+    if (postcopy_along_ask(queue, v, b, offset) || ask) {
+        flush_from_vcpu(u, queue);
     }
     postcopy_count(&v->stats.waits, 1);
     qemu_park_sleep(park);
@@ -447,7 +459,7 @@ static bool start_serving(PostcopyUserfault *u, Error **errp)
         error_setg(errp, "no memory for the bitmaps of requested pages");
         return false;
     }
-    u->queue = postcopy_request_queue_new(&postcopy_userfault_request_ops, u);
+    postcopy_userfault_channels_init(u);
     WITH_QEMU_LOCK_GUARD(&u->mis->rp_mutex) {
         postcopy_userfault_channel_open_locked(u);
     }
@@ -457,7 +469,7 @@ static bool start_serving(PostcopyUserfault *u, Error **errp)
 /* All vCPUs have left, or none has come. */
 static void free_requests(PostcopyUserfault *u)
 {
-    g_clear_pointer(&u->queue, postcopy_request_queue_free);
+    postcopy_userfault_channels_free(u);
     g_clear_pointer(&u->blocks, g_hash_table_unref);
     g_clear_pointer(&u->handover_pages, qemu_vfree);
 }
@@ -475,6 +487,8 @@ static void reset_service(PostcopyUserfault *u, MigrationIncomingState *mis)
     memset(&u->stats, 0, sizeof(u->stats));
 
     u->mis = mis;
+    u->max_channels = 0;
+    u->channels = u->most_channels = 1;
     u->nr_vcpus = threads;
     u->vcpu = qemu_memalign(64, sizeof(*u->vcpu) * threads);
     memset(u->vcpu, 0, sizeof(*u->vcpu) * threads);
@@ -557,8 +571,9 @@ void postcopy_userfault_stop(MigrationIncomingState *mis)
     }
     /* The caller may close the channel, failed or not, while vCPUs wait. */
     WITH_QEMU_LOCK_GUARD(&mis->rp_mutex) {
-        u->channel_open = false;
+        u->channel[0].open = false;
     }
+    postcopy_urgent_close(mis);
     if (gave_up(mis)) {
         return;
     }

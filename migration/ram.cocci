@@ -6,6 +6,7 @@
  #include "postcopy-ram.h"
 +#include "postcopy-answer.h"
 +#include "postcopy-order.h"
++#include "postcopy-urgent.h"
 +#include "postcopy-userfault.h"
 
 //# rule received places 1 -- a source may wait for the acknowledgement before it sends the next page
@@ -61,7 +62,7 @@ symbol pss, rs, ret;
  <...
  qemu_mutex_unlock(&rs->bitmap_mutex);
 +postcopy_answer_end(pss->pss_channel,
-+                    migrate_get_current()->rp_state.from_dst_file);
++                    postcopy_urgent_requests(migrate_get_current()));
  return ret;
  ...>
  }
@@ -136,4 +137,50 @@ symbol pss1, pss2;
 +    return false;
 +}
  ...
+ }
+
+//# rule asked_field places 1 -- each channel has a block that it asked for last
+@@ @@
+ struct RAMState {
+ ...
+-RAMBlock *last_req_rb;
++RAMBlock *last_req_rb[RAM_CHANNEL_MAX];
+ ...
+ };
+
+//# rule asked_block places 2 -- requests may come by several channels
+@@
+symbol rs;
+@@
+ ram_save_queue_pages(...)
+ {
+ <...
+-rs->last_req_rb
++rs->last_req_rb[postcopy_urgent_channel()]
+ ...>
+ }
+
+//# rule sends places 1 -- and so may their pages; what a page's header leaves out goes by channel
+@@
+typedef PageSearchStatus;
+symbol pss, ram_state;
+@@
+ ram_save_queue_pages(...)
+ {
+ <...
+-PageSearchStatus *pss = &ram_state->pss[RAM_CHANNEL_POSTCOPY];
++PageSearchStatus *pss = &ram_state->pss[postcopy_urgent_channel()];
+ ...>
+ }
+
+//# rule channel places 1 -- by the one that the request came by
+@@
+symbol pss;
+@@
+ ram_save_queue_pages(...)
+ {
+ <...
+-pss->pss_channel = migrate_get_current()->postcopy_qemufile_src;
++pss->pss_channel = postcopy_urgent_pages(migrate_get_current());
+ ...>
  }

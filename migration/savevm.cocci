@@ -5,6 +5,7 @@
 @@ @@
  #include "postcopy-ram.h"
 +#include "postcopy-recover.h"
++#include "postcopy-urgent.h"
 +#include "postcopy-userfault.h"
 
 //# rule pause places 1 -- no requests of vCPUs while the two sides find each other again
@@ -28,6 +29,7 @@ symbol mis;
  postcopy_pause_incoming(...)
  {
  <...
++postcopy_urgent_close(mis);
 +postcopy_userfault_settle();
 +postcopy_recover_paused();
  migrate_set_state(&mis->state, mis->state, MIGRATION_STATUS_POSTCOPY_PAUSED);
@@ -60,6 +62,18 @@ symbol mis;
 +if (postcopy_recover_wait_preempt(mis)) {
 +    return -EIO;
 +}
+ ...>
+ }
+
+//# rule pong places 1 -- whether further channels are wanted here, too
+@@
+symbol mis, tmp32;
+@@
+ loadvm_process_command(...)
+ {
+ <...
+-migrate_send_rp_pong(mis, tmp32);
++migrate_send_rp_pong(mis, postcopy_urgent_pong(mis, tmp32));
  ...>
  }
 

@@ -124,7 +124,7 @@ static void check_wire(Destination *d)
     unsigned done = 0;
 
     if (!d->main) {
-        fuzz_check(!service->channel_open, "vCPUs may send to nobody");
+        fuzz_check(!service->channel[0].open, "vCPUs may send to nobody");
         return;
     }
     written = d->main->written;
@@ -178,7 +178,7 @@ static void check_sleeper(const Destination *d, unsigned vcpu)
                "is there", vcpu, page, rb->idstr);
     fuzz_check(is_claimed(rb, page), "vCPU %u sleeps on page %u of %s, which "
                "nobody has claimed", vcpu, page, rb->idstr);
-    if (service->channel_open && !d->main->broken && !check_event(d)) {
+    if (service->channel[0].open && !d->main->broken && !check_event(d)) {
         unsigned n = machine_block_number(rb);
 
         fuzz_check(d->wire.asked[n][page],

@@ -21,7 +21,7 @@ void peek_ram_end(void)
 
 const RAMBlock *peek_ram_last_requested(void)
 {
-    return ram_state->last_req_rb;
+    return ram_state->last_req_rb[postcopy_urgent_channel()];
 }
 
 /* Whether the background stream is sending the host page of @page */
@@ -37,13 +37,13 @@ static bool is_sending(const RAMBlock *rb, uint64_t page)
 
 void peek_ram_answered(uint64_t start, uint64_t length)
 {
-    const RAMBlock *rb = ram_state->last_req_rb;
+    const RAMBlock *rb = ram_state->last_req_rb[postcopy_urgent_channel()];
     uint64_t page = start >> TARGET_PAGE_BITS;
     /* One that begins within a host page ends with one. */
     uint64_t end = QEMU_ALIGN_DOWN(start + length, rb->page_size) >>
                    TARGET_PAGE_BITS;
 
-    if (qemu_file_get_error(migrate_get_current()->postcopy_qemufile_src)) {
+    if (qemu_file_get_error(postcopy_urgent_pages(migrate_get_current()))) {
         return;
     }
     for (; page < end; page++) {

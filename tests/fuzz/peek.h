@@ -101,6 +101,13 @@ void peek_ram_check(bool counted);
 void peek_ram_recount(void);
 
 /**
+ * peek_urgent_answer: what the source's thread of a further channel does
+ * @requests: is read until its end, or until what is no request
+ * @pages: where their pages go
+ */
+void peek_urgent_answer(QEMUFile *requests, QEMUFile *pages);
+
+/**
  * peek_urgent_sending: have the background stream be at a page
  */
 void peek_urgent_sending(RAMBlock *rb, uint64_t page);

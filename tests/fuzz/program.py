@@ -24,7 +24,7 @@ LINK = ['clang', '-no-pie', '-fsanitize=fuzzer,address,undefined', '-Wl,--gc-sec
         '-Wl,--unresolved-symbols=ignore-all']
 ARCHIVES = ('libio.a', 'libqom.a', 'libcrypto.a', 'libauthz.a', 'libqemuutil.a')
 # Files whose static functions the targets call: peek-NAME.c in their place.
-PEEKED = ('migration', 'ram', 'savevm', 'postcopy-ram')
+PEEKED = ('migration', 'ram', 'savevm', 'postcopy-ram', 'postcopy-urgent-out')
 COMMON = ('migration/qemu-file.c', 'migration/options.c',
           'migration/migration-stats.c')
 # All of the service is linked into both, as QEMU's own files call it.
@@ -34,6 +34,7 @@ SERVICE = ('migration/postcopy-userfault.c', 'migration/postcopy-userfault-chann
            'migration/postcopy-recover.c', 'migration/postcopy-place.c',
            'migration/postcopy-answer.c', 'migration/postcopy-order.c',
            'migration/postcopy-handover.c', 'migration/postcopy-along.c',
+           'migration/postcopy-urgent-in.c',
            'accel/kvm/kvm-userfault.c', 'accel/kvm/userfault-map.c',
            'accel/kvm/userfault-prefault.c')
 TARGETS = {

@@ -9,9 +9,12 @@
  * (postcopy-order.c); and its destination asks for ranges of pages, which
  * QEMU's never did.
  *
+ * The messages may instead be those on a further channel for urgent pages, read
+ * by the project's own thread for it (postcopy-urgent-out.c).
+ *
  * Left out, as they need the other threads of the source for real: its
- * migration thread, which recovers, and the connection of the preempt channel,
- * which is there from the beginning.
+ * migration thread, which recovers, and the connections of the preempt channel
+ * and of further ones, which are there from the beginning.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -42,6 +45,7 @@ static MigrationState *ms;
 static FuzzInput *input;
 static unsigned steps;
 static FuzzChannel *background, *urgent;
+static bool further;            /* messages are those on a further channel */
 static bool counted;            /* the number of dirty pages is right */
 static GByteArray *pending;     /* for the thread that reads */
 
@@ -304,6 +308,7 @@ static void begin(uint8_t form)
 {
     ms = migrate_get_current();
     ms->capabilities[MIGRATION_CAPABILITY_POSTCOPY_PREEMPT] = form & 1;
+    further = (form & 3) == 3;
     ms->state = MIGRATION_STATUS_POSTCOPY_ACTIVE;
     /* The rate is not measured. */
     ms->iteration_start_time = INT64_MAX / 2;
@@ -317,13 +322,18 @@ static void begin(uint8_t form)
 static void connection(void)
 {
     FuzzChannel *c = fuzz_channel_new(more, NULL);
+    QEMUFile *f = qemu_file_new_input(QIO_CHANNEL(c));
 
-    ms->rp_state.from_dst_file = qemu_file_new_input(QIO_CHANNEL(c));
     object_unref(OBJECT(c));
-    peek_return_path(ms);
+    if (further) {
+        peek_urgent_answer(f, ms->postcopy_qemufile_src);
+    } else {
+        ms->rp_state.from_dst_file = f;
+        peek_return_path(ms);
+        ms->rp_state.from_dst_file = NULL;
+    }
     check();
-    qemu_fclose(ms->rp_state.from_dst_file);
-    ms->rp_state.from_dst_file = NULL;
+    qemu_fclose(f);
     g_byte_array_set_size(pending, 0);
     g_clear_pointer(&ms->error, error_free);
     recount();

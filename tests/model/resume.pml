@@ -47,7 +47,7 @@
 /* Variables */
 #define PAGES 2
 #define CLAIMED(page) (page)
-#define CHANNEL 2               /* u->channel_open */
+#define CHANNEL 2               /* u->channel[0].open */
 #define RP_MUTEX 3
 #define VARS 4
 

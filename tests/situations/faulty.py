@@ -9,7 +9,9 @@ from collections import Counter
 
 from relay import Relay, close
 
-MAIN, PREEMPT = 0, 1            # channels, in the order in which they come
+# Channels, in the order in which they come; more of the last kind may follow.
+MAIN, PREEMPT, FURTHER = 0, 1, 2
+NAMES = ('main', 'preempt', 'further')
 
 
 class FaultyRelay(Relay):
@@ -17,7 +19,7 @@ class FaultyRelay(Relay):
     A Relay that can be told to cut itself after so many more bytes in one
     direction, over whichever connection they come or over a certain one, to
     hold up what it passes on, and not to take anything for a while.  "outward"
-    is from the source to the destination; a channel is MAIN or PREEMPT.
+    is from the source to the destination; a channel is MAIN, PREEMPT or FURTHER.
     """
 
     def __init__(self):

@@ -168,6 +168,8 @@ class Life:
         self.orders = []                # (board, failure, failed before)
         self.stalls = []
         self.plugged = []
+        # For urgent pages, of all QEMUs of this project
+        self.channels = rng.choice((1, 1, 2, 4))
         self.machine = () if short else MACHINE
         if short:
             s.spec, s.pause = short_guest(rng), PAUSE
@@ -185,13 +187,17 @@ class Life:
     def is_ours(self, qemu):
         return qemu is not None and qemu.name in self.boards
 
+    def urgent(self):
+        return ['-global', f'migration.postcopy-urgent-channels={self.channels}']
+
     def boot(self):
         s = self.s
         if self.stock:
             s.boot('', self.machine, binary=stock_qemu(self.stock))
             check_running(s.source, self.stock)
         else:
-            s.boot(s.accel_option, self.machine, prefix=self.prefix('source'))
+            s.boot(s.accel_option, (*self.machine, *self.urgent()),
+                   prefix=self.prefix('source'))
         s.wait_for_beats()
 
     def prepare(self, recovery):
@@ -203,7 +209,8 @@ class Life:
             check_running(s.destination, self.stock)
         else:
             name = f'destination{s._number + 1 if s._number else ""}'
-            s.prepare(s.accel_option, extra, prefix=self.prefix(name))
+            s.prepare(s.accel_option, (*extra, *self.urgent()),
+                      prefix=self.prefix(name))
 
     def run(self, tell):
         try:
@@ -239,7 +246,7 @@ class Life:
             self.prepare(path)
         ours = [side for side in ('source', 'destination')
                 if self.is_ours(getattr(s, side))]
-        plan = Plan(self.rng, last, self.only, ours, self.short)
+        plan = Plan(self.rng, last, self.only, ours, self.short, self.channels)
         tell(plan, f'{s.source.name} to {s.destination.name}'
              + (f' (with QEMU {self.stock})' if self.stock else ''))
         with OutOfBand(path) as recovery:
@@ -618,6 +625,8 @@ class Life:
         self.tally['pages by exits'] += c['pages-vcpu']
         self.tally['pages by userfaultfd'] += c['pages-userfaultfd']
         self.tally['asked for anew'] += c['resent']
+        self.tally['migrations with several urgent channels'] += (
+            c['urgent-channels'] > 1)
         self.tally['left to others to send'] += c['handoffs']
 
     def check_bits(self):

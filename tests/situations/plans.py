@@ -8,7 +8,7 @@ alone.
 from dataclasses import dataclass
 
 import meddle
-from faulty import MAIN, PREEMPT
+from faulty import FURTHER, MAIN, NAMES, PREEMPT
 from harness.migration import MIB
 
 # Before the switchover: the guest stays where it is.
@@ -55,7 +55,7 @@ class Act:
         words = {
             'hold': f'{self.side} held',
             'stall': '{} channel not read {} for {:.1f} s'.format(
-                ('main', 'preempt')[self.channel],
+                NAMES[self.channel],
                 'outwards' if self.outward else 'backwards', self.seconds),
             'call': f'{self.failure} at call {self.countdown}'
                     + (f', {self.times} times' if self.times > 1 else ''),
@@ -74,10 +74,10 @@ class Cut:
 
     def __str__(self):
         return ('{} cut after {} bytes {}'.format(
-            'all' if not self.alone else ('main', 'preempt')[self.channel],
+            'all' if not self.alone else NAMES[self.channel],
             self.count, 'out' if self.outward else 'back')
             + ('' if self.channel is None else
-               f' on {("main", "preempt")[self.channel]}'))
+               f' on {NAMES[self.channel]}'))
 
 
 class Plan:
@@ -86,11 +86,13 @@ class Plan:
     @only: kinds of which alone faults are drawn, or ()
     @ours: sides that are of this project, of 'source' and 'destination'
     @short: of a guest without a system, whose memory has come in a second or two
+    @channels: how many there are for urgent pages, with preempt
     """
 
     def __init__(self, rng, last=False, only=(), ours=('source', 'destination'),
-                 short=False):
+                 short=False, channels=1):
         self.only, self.ours, self.short = only, ours, short
+        self.channels = channels
         self.preempt = rng.random() < 0.6
         self.bandwidth = rng.choice((1, 2, 4)) * MIB * (2 if short else 1)
         self.early = self._early(rng)
@@ -137,11 +139,13 @@ class Plan:
         outward = rng.random() < 0.5
         channel = rng.choice((None, MAIN, PREEMPT) if self.preempt
                              else (None, MAIN))
+        if channel == PREEMPT and self.channels > 1 and rng.random() < 0.6:
+            channel = FURTHER
         if channel == PREEMPT:
             outward = True              # nothing ever comes back there
         alone = channel is not None and self.preempt and rng.random() < 0.5
         # The return path carries 16 bytes for a page.
-        limit = (4096 if not outward else 256 << 10 if channel == PREEMPT
+        limit = (4096 if not outward else 256 << 10 if channel in (PREEMPT, FURTHER)
                  else 1 * MIB) // scale
         return Cut(outward, rng.randrange(limit), channel, alone)
 

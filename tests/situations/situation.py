@@ -23,7 +23,7 @@ from harness.qemu import GuestSpec
 from harness.rows import Rows, Skip, check, reached    # noqa: F401  (for rows)
 
 MODULES = ('channels', 'recovery', 'setup', 'waiting', 'slots', 'memory', 'others',
-           'faults', 'peers')
+           'faults', 'urgent', 'peers')
 ROWS = Rows()
 row = ROWS.row
 HERE = Path(__file__).resolve().parent

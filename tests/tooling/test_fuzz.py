@@ -43,7 +43,8 @@ class Lists(unittest.TestCase):
     def test_all_of_the_service_is_in_the_targets(self):
         ours = {str(path.relative_to(support.REPO)) for path in
                 Path(support.REPO, 'migration').glob('postcopy-*.c')}
-        self.assertEqual(ours - set(program.SERVICE), set())
+        peeked = {f'migration/{name}.c' for name in program.PEEKED}
+        self.assertEqual(ours - set(program.SERVICE) - peeked, set())
 
 
 class Runs(support.Case):

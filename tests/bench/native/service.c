@@ -105,7 +105,7 @@ static bool channel_write(void *opaque, const PostcopyRequestList *list)
         bytes += REQUEST_BYTES;
     }
     send_buffer(s, bytes);
-    postcopy_count(&s->stats.flushes, 1);
+    postcopy_count(&s->flushes, 1);
     return true;
 }
 

@@ -56,6 +56,7 @@ typedef struct Service {
     /* Under stats_lock, but for what postcopy-userfault-stats.h says */
     QemuMutex stats_lock;
     PostcopyServiceStats stats;
+    uint64_t flushes;               /* under rp_mutex */
 } Service;
 
 /**
