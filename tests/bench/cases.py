@@ -73,6 +73,7 @@ class Mode:
     text: str
     accel: str = ''             # of the destination
     extra: tuple = ()           # likewise, QEMU's arguments
+    source_extra: tuple = ()    # of the source
     stock_source: bool = False
     stock_destination: bool = False
     pushed: bool = False        # nobody touches anything
@@ -85,9 +86,12 @@ class Mode:
                 stock if self.stock_destination else None)
 
 
+URGENT = ('-global', 'migration.postcopy-urgent-channels=4')
 NO_READAHEAD = ('-global', 'migration.postcopy-userfault-readahead=0')
 MODES = {
     'on': Mode('KVM userfault', ',userfault=on'),
+    'channels': Mode('KVM userfault with four urgent channels', ',userfault=on',
+                     URGENT, URGENT),
     'single': Mode('KVM userfault without read-ahead', ',userfault=on',
                    NO_READAHEAD),
     'off': Mode('userfaultfd', ',userfault=off'),

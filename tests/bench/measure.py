@@ -62,7 +62,7 @@ class Run(MovingGuest):
         """Figures, {name: number or None}; or HarnessError."""
         try:
             source, destination = self.mode.binaries()
-            self.boot(binary=source)
+            self.boot(extra=self.mode.source_extra, binary=source)
             self.prepare(self.mode.accel, self.mode.extra, destination)
             if corrupt:
                 self.guest.send(b'c')

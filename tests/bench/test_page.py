@@ -36,7 +36,7 @@ from picturetest import (check_no_text_leaves, marks,       # noqa: E402
 CSS = webpage.STYLE.read_text() + (HERE / 'style.css').read_text()
 NAMES = ('random-write-1', 'random-write-2', 'random-write-8',
          'random-write-2-tcp', 'random-write-2-200us', 'shared-read-2')
-RATE = {'on': 3000.0, 'single': 2800.0, 'off': 1000.0, 'stock-on': 2500.0,
+RATE = {'on': 3000.0, 'channels': 3100.0, 'single': 2800.0, 'off': 1000.0, 'stock-on': 2500.0,
         'stock-single': 2400.0, 'stock-off': 950.0, 'stock': 900.0,
         'pushed': 5000.0}
 
@@ -152,7 +152,8 @@ class Whole(unittest.TestCase):
         self.assertEqual(list(found), list(NAMES))
         for lines in found.values():
             self.assertEqual(list(lines), [
-                *cases.MODES, 'on / off', 'single / off', 'stock-on / off',
+                *cases.MODES, 'on / off', 'channels / off', 'single / off',
+                'stock-on / off',
                 'stock-single / off', 'stock-off / off', 'stock / off',
                 'pushed / off'])
         for name in ('rates-wide-title', 'rates-narrow-title',

@@ -7,7 +7,8 @@ from channels import loopback, ping_pong_times, quick
 from footprint import Leaks
 from memory import HELD, check_faults_in, guest_on
 from peers import from_stock, stock_qemu, to_stock
-from recovery import NOTICE, Relayed, Socket, cut_and_recover, long_lasting
+from recovery import (NOTICE, Relayed, Socket, cut_and_recover, interrupt,
+                      long_lasting)
 from relay import Relay, close, free_port
 from situation import check, preloaded, reached, row, said
 from sockets import is_connected, sends_at_once, tcp_sockets
@@ -156,7 +157,12 @@ def paused(s):
     s.start(both=use(CHANNELS))
     s.into_postcopy(spec)
     until_used(s)
-    cut_and_recover(s, Socket(s), 3)
+    for _ in range(3):
+        interrupt(s, Socket(s))
+        s.until(lambda: len(threads(s.destination, 'mig/dst/urgent'))
+                == CHANNELS - 1, NOTICE, 'they were not made anew')
+    s.hurry()
+    s.conclude()
     check_ended(s)
 
 

@@ -209,6 +209,21 @@ class Window:
                           and (self.site(held), held.type) in sites
                           for held in lock.path()))
 
+    def parts(self, tasks, sites, types):
+        """{where taken: [instructions]}, for each of these locks by itself; what is
+        under several counts for the first that was taken."""
+        found = Counter()
+        for task in tasks:
+            for lock in task.locks:
+                first = [held for held in lock.path() if held.type in types
+                         and (self.site(held), held.type) in sites][-1:]
+                for held in first:
+                    found[self.site(held), held.address] += lock.instructions
+        parts = defaultdict(list)
+        for (site, _), instructions in found.items():
+            parts[site].append(instructions)
+        return parts
+
     # --- atomic operations ----------------------------------------------------
 
     def private_lines(self):
@@ -273,9 +288,13 @@ def per_fault(window, sites):
     return {name: value / window.faults for name, value in found.items()}
 
 
+def all_sites(windows):
+    return set().union(*(window.shared_sites() for window in windows))
+
+
 def evaluate(windows):
     """{(mode, vCPUs): {figure: number}}"""
-    sites = set().union(*(window.shared_sites() for window in windows))
+    sites = all_sites(windows)
     return {(window.mode, window.vcpus): per_fault(window, sites)
             for window in windows}
 
@@ -310,8 +329,17 @@ def threads(window):
     return found
 
 
+def locks(window, sites):
+    """{where taken: [instructions of one fault]}, of vCPUs, for each lock"""
+    vcpus = window.threads('destination', 'vcpu')
+    return {site: [count / window.faults for count in parts] for site, parts
+            in window.parts(vcpus, sites, EXCLUSIVE).items()}
+
+
 def as_json(windows, found):
+    sites = all_sites(windows)
     return [{'mode': w.mode, 'vcpus': w.vcpus, 'faults': w.faults,
              'requests': w.known['requests'], 'seconds': w.known['seconds'],
-             'figures': found[w.mode, w.vcpus], 'serial_threads': threads(w)}
+             'figures': found[w.mode, w.vcpus], 'serial_threads': threads(w),
+             'locks': locks(w, sites)}
             for w in windows]

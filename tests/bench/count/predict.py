@@ -21,6 +21,8 @@ So the ratio of both modes says more than either.
 import model
 
 VCPUS = (1, 8, 64, 256, 512)
+# Instructions of one fault: a queue of less is none.
+NEGLIGIBLE = 1
 # vCPUs with which the time of an instruction is found
 COUNTED_WITH = 8
 
@@ -43,8 +45,10 @@ def network(entry, us):
     """(think, stations) in us for model.throughput()"""
     locked = entry['figures']['vcpu exclusive']
     stations = {name: us * count for name, count in serial_threads(entry)}
-    if locked:
-        stations['vCPUs: shared locks'] = us * locked
+    for site, parts in entry['locks'].items():
+        for number, count in enumerate(parts):
+            if count >= NEGLIGIBLE:
+                stations[f'vCPUs: lock {number + 1} of {site}'] = us * count
     return us * (entry['figures']['destination vcpu'] - locked), stations
 
 
@@ -79,11 +83,13 @@ def all_fits():
 
 
 def both_modes(entries):
-    """{vCPUs: {mode: entry}} of the numbers of vCPUs at which both were counted"""
+    """{vCPUs: {mode: entry}} of the numbers of vCPUs at which userfaultfd and
+    another mode were counted"""
     found = {}
     for entry in entries:
         found.setdefault(entry['vcpus'], {})[entry['mode']] = entry
-    return {n: modes for n, modes in found.items() if {'off', 'on'} <= set(modes)}
+    return {n: modes for n, modes in found.items()
+            if 'off' in modes and len(modes) > 1}
 
 
 def nearest(counted, vcpus):
@@ -101,14 +107,14 @@ def report(entries, fits):
     us = us_per_instruction(known[COUNTED_WITH]['off'], page)
     lines = [f'an instruction takes {1e3 * us:.2f} ns; each further vCPU adds '
              f'{more:.2f} us', '',
-             'CPUs  mode   faults/s  on / off  of all, the busiest part']
+             'CPUs  mode       faults/s   / off  of all, the busiest part']
     for vcpus in VCPUS:
         counted = known[nearest(known, vcpus)]
         found = {mode: predict(counted[mode], us, more, vcpus)
-                 for mode in ('off', 'on')}
+                 for mode in counted}
         for mode, it in found.items():
-            ratio = (f'{it["rate"] / found["off"]["rate"]:8.2f}' if mode == 'on'
-                     else ' ' * 8)
-            lines.append(f'{vcpus:4}  {mode:<4} {1e6 * it["rate"]:10,.0f}  {ratio}'
+            ratio = (f'{it["rate"] / found["off"]["rate"]:6.2f}' if mode != 'off'
+                     else ' ' * 6)
+            lines.append(f'{vcpus:4}  {mode:<8} {1e6 * it["rate"]:10,.0f}  {ratio}'
                          f'  {100 * it["load"]:.0f}% {it["bound"]}')
     return lines

@@ -289,6 +289,7 @@ def entry(mode, loader, fault, vcpu=2000, exclusive=0):
         return {'user': 0, 'kernel': kernel}
     return {'mode': mode, 'vcpus': 8,
             'figures': {'destination vcpu': vcpu, 'vcpu exclusive': exclusive},
+            'locks': {'send': [exclusive * 0.6, exclusive * 0.4]},
             'serial_threads': {
                 'destination': {'mig/dst/preempt': thread(loader),
                                 'mig/dst/fault': thread(fault)},
@@ -306,7 +307,8 @@ class Predict(unittest.TestCase):
     def test_threads_are_stations(self):
         think, stations = predict.network(self.on, 1e-3)
         self.assertAlmostEqual(think, 1.5)
-        self.assertAlmostEqual(stations['vCPUs: shared locks'], 0.5)
+        self.assertAlmostEqual(stations['vCPUs: lock 1 of send'], 0.3)
+        self.assertAlmostEqual(stations['vCPUs: lock 2 of send'], 0.2)
         self.assertAlmostEqual(stations['destination: mig/dst/preempt'], 3.0)
         self.assertNotIn('destination: mig/dst/fault', stations)
 
