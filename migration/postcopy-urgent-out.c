@@ -47,6 +47,7 @@ typedef struct UrgentOut {
 static struct {
     QemuMutex lock;
     /* Under the lock */
+    unsigned offered;               /* channels, or 0 when that was answered */
     unsigned generation;
     unsigned n;
     /* [0] is the preempt channel, and unused */
@@ -80,8 +81,13 @@ QEMUFile *postcopy_urgent_requests(MigrationState *s)
 
 uint32_t postcopy_urgent_ping(uint32_t otherwise)
 {
-    return migrate_postcopy_preempt() && postcopy_urgent_channels > 1
-               ? POSTCOPY_URGENT_PING | postcopy_urgent_channels : otherwise;
+    QEMU_LOCK_GUARD(&urgent.lock);
+
+    if (!migrate_postcopy_preempt() || postcopy_urgent_channels < 2) {
+        return otherwise;
+    }
+    urgent.offered = postcopy_urgent_channels;
+    return POSTCOPY_URGENT_PING | urgent.offered;
 }
 
 void postcopy_urgent_offer(MigrationState *s)
@@ -211,13 +217,16 @@ void postcopy_urgent_agreed(MigrationState *s, uint32_t value)
 {
     unsigned i, generation, n = value & 0xff;
 
-    if ((value & ~0xff) != POSTCOPY_URGENT_PONG || n > postcopy_urgent_channels) {
+    if ((value & ~0xff) != POSTCOPY_URGENT_PONG) {
         return;
     }
-    trace_postcopy_urgent_agreed(n);
     WITH_QEMU_LOCK_GUARD(&urgent.lock) {
+        /* Each offer is answered once. */
+        n = MIN(n, urgent.offered);
+        urgent.offered = 0;
         generation = urgent.generation;
     }
+    trace_postcopy_urgent_agreed(n);
     for (i = 1; i < n; i++) {
         socket_send_channel_create(connect_done, GUINT_TO_POINTER(generation));
     }
@@ -228,6 +237,7 @@ void postcopy_urgent_end(void)
     unsigned i, n;
 
     WITH_QEMU_LOCK_GUARD(&urgent.lock) {
+        urgent.offered = 0;
         urgent.generation++;
         n = urgent.n;
         urgent.n = 0;

@@ -3,11 +3,14 @@
  *
  * A vCPU with a fault, and either another one or the fault thread with a fault
  * of its own; a network that breaks twice at any time; and the thread that
- * pauses and resumes.
+ * pauses and resumes.  Requests of vCPUs go by the return path or, when there is
+ * one, by a further channel, which breaks with it.
  *
  * Mirrors
  *   migration/postcopy-userfault-channel.c: postcopy_userfault_pause_locked
  *       postcopy_userfault_channel_open_locked channel_lock channel_write
+ *       postcopy_userfault_queue postcopy_userfault_channels_open
+ *       postcopy_userfault_channels_shut postcopy_userfault_channel_detach
  *   migration/postcopy-userfault.c: postcopy_userfault_resume
  *       for_each_outstanding ask_again flush_from_vcpu
  *       postcopy_userfault_request postcopy_userfault_flush
@@ -20,19 +23,24 @@
  *   worst is that none does.
  *
  * Orderings.  A request is queued by a full barrier, and the code looks at the
- * channel with rp_mutex locked; these order all there is, and both barriers of
- * the rule could go.  LOOSE leaves these two out: then the rule alone must do.
+ * channel with rp_mutex locked; these order what goes by the return path, for which
+ * both barriers of the rule could go.  LOOSE leaves these two out: then the rule
+ * alone must do.  That of the claim also stands between it and the choice of a
+ * channel.
  *
  * Mutations
  *   LOOSE                       holds     the rule alone
  *   LOOSE+BREAK_CLAIM_BARRIER   deadlock  postcopy_request_claim() is none
  *   LOOSE+BREAK_RESUME_BARRIER  deadlock  none in postcopy_userfault_resume()
- *   BREAK_CLAIM_BARRIER+BREAK_RESUME_BARRIER  holds  neither
+ *   BREAK_RESUME_BARRIER        holds     rp_mutex does
+ *   BREAK_CLAIM_BARRIER         deadlock  the choice of a channel is not ordered
  *   BREAK_SCAN_FIRST            deadlock  ask again, then open the channel
  *   BREAK_NO_SCAN               deadlock  do not ask again
  *   BREAK_DROP_LAST             deadlock  ask again, then drop
  *   BREAK_UNCLAIM               deadlock  what is dropped is unclaimed
  *   BREAK_STAYS_OPEN            assert    pausing does not close the channel
+ *   BREAK_CHOOSE_FIRST          deadlock  the channel is chosen before the claim
+ *   BREAK_NOT_SHUT              deadlock  pausing leaves the further one in use
  *   BREAK_NO_HANDOFF            deadlock  WOULD_BLOCK is forgotten
  *   BREAK_NO_POST               deadlock  the fault thread is not released
  *
@@ -49,7 +57,9 @@
 #define CLAIMED(page) (page)
 #define CHANNEL 2               /* u->channel[0].open */
 #define RP_MUTEX 3
-#define VARS 4
+#define CHANNELS 4              /* u->channels > 1 */
+#define FURTHER 5               /* u->channel[1].open */
+#define VARS 6
 
 #include "tso.h"
 
@@ -61,9 +71,11 @@
 
 bool claim_taken[PAGES];        /* which of several claims came first */
 bool queued[PAGES];
+bool queued_further[PAGES];
 bool notified;                  /* the eventfd of the fault thread */
 byte pause_sem;
 bool to_src_file = true;
+byte further_left = 1;          /* times that the further channel may come anew */
 byte askers = 2;                /* that have not asked yet */
 
 /* The network and the source */
@@ -117,6 +129,8 @@ inline postcopy_request_drop()
     atomic {
         queued[0] = false;
         queued[1] = false;
+        queued_further[0] = false;
+        queued_further[1] = false;
     }
 }
 
@@ -172,6 +186,22 @@ inline postcopy_request_flush(may_block)
     fi
 }
 
+/* The same of the further channel, with its mutex; what is dropped is not heard of */
+inline flush_further()
+{
+    atomic {
+        smp_mb();
+        if
+        :: READ(FURTHER) && up ->
+            asked[0] = asked[0] || queued_further[0];
+            asked[1] = asked[1] || queued_further[1];
+        :: else;
+        fi;
+        queued_further[0] = false;
+        queued_further[1] = false;
+    }
+}
+
 /* ------------------------------------------------------------------------- */
 /* vCPUs and the fault thread */
 
@@ -180,10 +210,23 @@ proctype vcpu(byte me; byte page)
 {
     mtype ret;
     bool first;
+    bool further;
 
+#ifdef BREAK_CHOOSE_FIRST
+    further = READ(CHANNELS);
+#endif
     postcopy_request_claim(page);
+#ifndef BREAK_CHOOSE_FIRST
+    further = READ(CHANNELS);               /* postcopy_userfault_queue() */
+#endif
     if
-    :: first ->
+    :: first && further ->
+        queued_further[page] = true;
+        if
+        :: flush_further();
+        :: notified = true;                 /* it would have blocked */
+        fi
+    :: first && !further ->
         postcopy_request_push(page);
         /* flush_from_vcpu() */
         postcopy_request_flush(false);
@@ -229,6 +272,10 @@ end:
             notified = false;
             postcopy_request_flush(true);       /* postcopy_userfault_flush() */
             pause_if_failed();
+            if
+            :: READ(CHANNELS) -> flush_further();
+            :: else;
+            fi
         :: else;
         fi;
         if
@@ -273,6 +320,11 @@ inline postcopy_pause_incoming()
         to_src_file = false;
         rp_unlock();
     }
+    /* postcopy_urgent_close(): the former, and, when it is joined, the latter */
+#ifndef BREAK_NOT_SHUT
+    write(CHANNELS, 0);
+#endif
+    atomic { smp_mb(); write(FURTHER, 0); smp_mb(); }
     atomic { smp_mb(); notified = true; }
 }
 
@@ -341,6 +393,11 @@ end:
         }
         handshake = false;
         postcopy_userfault_resume();
+    :: up && !READ(CHANNELS) && further_left > 0 ->
+        /* postcopy_userfault_channels_open(), in a thread of its own */
+        further_left--;
+        atomic { smp_mb(); write(FURTHER, 1); smp_mb(); }
+        atomic { write(CHANNELS, 1); smp_mb(); }
     od
 }
 
@@ -352,6 +409,8 @@ proctype all_are_asked()
 init {
     atomic {
         mem[CHANNEL] = 1;
+        mem[CHANNELS] = 1;
+        mem[FURTHER] = 1;
         run vcpu(0, 0);
         if
         :: run vcpu(1, 1); run postcopy_ram_fault_thread(FAULT_THREAD, false);
