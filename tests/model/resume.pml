@@ -320,7 +320,10 @@ inline postcopy_pause_incoming()
         to_src_file = false;
         rp_unlock();
     }
-    /* postcopy_urgent_close(): the former, and, when it is joined, the latter */
+    /*
+     * postcopy_userfault_channels_shut(), and when the channel's thread has ended
+     * postcopy_userfault_channel_detach()
+     */
 #ifndef BREAK_NOT_SHUT
     write(CHANNELS, 0);
 #endif

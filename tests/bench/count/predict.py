@@ -13,7 +13,10 @@ Assumptions, beside those of model.py:
   one thread that reads the message and places the page;
 * what each further CPU costs in the kernel beside postcopy (zones, counters,
   page tables) is as in the table's first row, for both modes alike;
-* the network has no limit, and its delay is left out.
+* the network has no limit, and its delay is left out;
+* threads that all faults pass through do not wait for each other's locks.  With
+  several channels that flatters: they share the mutex of the source's bitmap, and
+  that of the pages requested on the destination.
 
 So the ratio of both modes says more than either.
 """
