@@ -260,3 +260,17 @@ symbol mis, file;
 +}
  ...
  }
+
+//# rule eos places 1 -- what a source says when it has sent all may not be its last word, if the main channel breaks after it
+@@
+symbol mis, ret;
+@@
+ postcopy_preempt_thread(...)
+ {
+ <...
+ ret = ram_load_postcopy(...);
++if (!ret && postcopy_recover_preempt_ended(mis)) {
++    continue;
++}
+ ...>
+ }

@@ -86,6 +86,19 @@ int postcopy_recover_wait_preempt(MigrationIncomingState *mis)
     return 0;
 }
 
+bool postcopy_recover_preempt_ended(MigrationIncomingState *mis)
+{
+    bool resumed = false;
+
+    qemu_mutex_unlock(&mis->postcopy_prio_thread_mutex);
+    while (!resumed && mis->preempt_thread_status != PREEMPT_THREAD_QUIT) {
+        resumed = !qemu_sem_timedwait(&mis->postcopy_pause_sem_fast_load,
+                                      DRAIN_INTERVAL);
+    }
+    qemu_mutex_lock(&mis->postcopy_prio_thread_mutex);
+    return resumed;
+}
+
 /* Something has broken that is not read from any more, or was not by us. */
 static bool broken;
 

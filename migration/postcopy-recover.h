@@ -49,6 +49,18 @@ void postcopy_recover_preempt_broke(MigrationIncomingState *mis);
 void postcopy_recover_break(MigrationIncomingState *mis);
 
 /**
+ * postcopy_recover_preempt_ended: the source has said that nothing more comes
+ * by the preempt channel
+ * @mis: the incoming migration; its postcopy_prio_thread_mutex held, and given up
+ *       meanwhile
+ *
+ * Sources of machines up to 7.2 say so when they have sent all, and may have to
+ * send more if the main channel breaks after that.  Returns true when there is
+ * another channel to read, false at the end.  For the thread that reads it.
+ */
+bool postcopy_recover_preempt_ended(MigrationIncomingState *mis);
+
+/**
  * postcopy_recover_drain: wait for what is still to come by other channels
  * @mis: the incoming migration, whose main channel has been read to its end
  *
