@@ -120,13 +120,13 @@ symbol s, ret;
 
 //# rule agreed places 1 -- the answer
 @@
-symbol ms, tmp32;
+symbol tmp32;
 @@
  source_return_path_thread(...)
  {
  <...
  trace_source_return_path_thread_pong(tmp32);
-+postcopy_urgent_agreed(ms, tmp32);
++postcopy_urgent_agreed(tmp32);
  ...>
  }
 

@@ -5,7 +5,8 @@
  *              each preempt channel; the thread that reads the main channel
  *              waits for it before it goes on, and closes it when that breaks.
  *              The thread that reads the preempt channel shuts both down when
- *              its own fails.
+ *              its own fails, and waits for the next one when it has come to its
+ *              end.
  * Locks        mis->postcopy_prio_thread_mutex, mis->rp_mutex, in this order.
  *              Whoever finds something broken that the thread of the main channel
  *              does not see has that one broken, too, and says so: that thread
@@ -90,6 +91,7 @@ bool postcopy_recover_preempt_ended(MigrationIncomingState *mis)
 {
     bool resumed = false;
 
+    trace_postcopy_recover_preempt_ended();
     qemu_mutex_unlock(&mis->postcopy_prio_thread_mutex);
     while (!resumed && mis->preempt_thread_status != PREEMPT_THREAD_QUIT) {
         resumed = !qemu_sem_timedwait(&mis->postcopy_pause_sem_fast_load,
@@ -133,7 +135,7 @@ static bool have_requested(MigrationIncomingState *mis)
     postcopy_userfault_account(mis);
     QEMU_LOCK_GUARD(&mis->page_request_mutex);
     while (qatomic_read(&mis->page_requested_count)) {
-        if (qatomic_read(&broken)) {
+        if (qatomic_read(&broken) || is_broken(mis->from_src_file)) {
             return false;
         }
         qemu_cond_timedwait(&mis->page_request_cond, &mis->page_request_mutex,
@@ -142,7 +144,7 @@ static bool have_requested(MigrationIncomingState *mis)
     return true;
 }
 
-void postcopy_recover_paused(void)
+void postcopy_recover_reset(void)
 {
     qatomic_set(&broken, false);
 }

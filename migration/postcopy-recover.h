@@ -64,21 +64,21 @@ bool postcopy_recover_preempt_ended(MigrationIncomingState *mis);
  * postcopy_recover_drain: wait for what is still to come by other channels
  * @mis: the incoming migration, whose main channel has been read to its end
  *
- * Pages that somebody asked for may be on their way.  If their channel breaks the
- * migration is paused, since the source has to send them again.  Returns false if
- * all are there; true if the migration has recovered meanwhile, and
- * mis->from_src_file is to be read.  For the thread that reads the main channel,
- * without locks.
+ * Pages that somebody asked for may be on their way.  If their channel breaks, or
+ * the main one, as by migrate-pause, the migration is paused, since the source has
+ * to send them again.  Returns false if all are there; true if the migration has
+ * recovered meanwhile, and mis->from_src_file is to be read.  For the thread that
+ * reads the main channel, without locks.
  */
 bool postcopy_recover_drain(MigrationIncomingState *mis);
 
 /**
- * postcopy_recover_paused: all channels are closed
+ * postcopy_recover_reset: nothing is broken
  *
- * What broke before that is no reason to pause once more.  For the thread that
- * reads the main channel.
+ * What broke before is no reason to pause.  For the thread that begins incoming
+ * postcopy, or has paused it, with all channels closed.
  */
-void postcopy_recover_paused(void);
+void postcopy_recover_reset(void);
 
 /**
  * postcopy_pause_incoming: close all channels, and wait for a recovery

@@ -66,6 +66,7 @@ uint32_t postcopy_urgent_pong(MigrationIncomingState *mis, uint32_t value)
         return value;               /* it has asked before */
     }
     urgent.expected = n - 1;
+    urgent.ready = 0;               /* threads of earlier ones have ended */
     return POSTCOPY_URGENT_PONG | n;
 }
 
@@ -137,13 +138,13 @@ bool postcopy_urgent_new(MigrationIncomingState *mis, QEMUFile *file)
     return true;
 }
 
-void postcopy_urgent_close(MigrationIncomingState *mis)
+void postcopy_urgent_close(void)
 {
     unsigned i, n;
 
     WITH_QEMU_LOCK_GUARD(&urgent.lock) {
         n = urgent.n;
-        urgent.expected = urgent.n = urgent.ready = 0;
+        urgent.expected = urgent.n = 0;
         postcopy_userfault_channels_shut();
     }
     for (i = 1; i <= n; i++) {

@@ -17,7 +17,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "io/channel-socket.h"
 #include "io/channel-tls.h"
 #include "qapi/error.h"
 #include "qemu/bswap.h"
@@ -213,7 +212,7 @@ static void connect_done(QIOTask *task, gpointer opaque)
     connected(ioc, opaque, err);
 }
 
-void postcopy_urgent_agreed(MigrationState *s, uint32_t value)
+void postcopy_urgent_agreed(uint32_t value)
 {
     unsigned i, generation, n = value & 0xff;
 

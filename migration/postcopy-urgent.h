@@ -52,13 +52,12 @@ void postcopy_urgent_offer(MigrationState *s);
 
 /**
  * postcopy_urgent_agreed: connect further channels, if the destination wants some
- * @s: the migration
  * @value: that of a pong
  *
  * A channel that cannot be connected is no error: what there is stays in use.
  * For the thread that reads the return path.
  */
-void postcopy_urgent_agreed(MigrationState *s, uint32_t value);
+void postcopy_urgent_agreed(uint32_t value);
 
 /**
  * postcopy_urgent_end: end further channels and their threads
@@ -132,11 +131,10 @@ bool postcopy_urgent_new(MigrationIncomingState *mis, QEMUFile *file);
 
 /**
  * postcopy_urgent_close: end further channels and their threads
- * @mis: the incoming migration
  *
  * What they have brought is placed, or given to vCPUs.  For the thread that
  * pauses or ends incoming postcopy, without locks.  Idempotent.
  */
-void postcopy_urgent_close(MigrationIncomingState *mis);
+void postcopy_urgent_close(void);
 
 #endif

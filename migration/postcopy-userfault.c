@@ -74,6 +74,7 @@
 #include "system/kvm-userfault.h"
 #include "postcopy-along.h"
 #include "postcopy-ram.h"
+#include "postcopy-recover.h"
 #include "postcopy-userfault-int.h"
 #include "ram.h"
 #include "trace.h"
@@ -520,6 +521,7 @@ void postcopy_userfault_start(MigrationIncomingState *mis)
     Error *err = NULL;
 
     assert(bql_locked() && !u->running);
+    postcopy_recover_reset();
     reset_service(u, mis);
     u->running = true;
     if (effective_policy(u) == ON_OFF_AUTO_OFF) {
@@ -573,7 +575,7 @@ void postcopy_userfault_stop(MigrationIncomingState *mis)
     WITH_QEMU_LOCK_GUARD(&mis->rp_mutex) {
         u->channel[0].open = false;
     }
-    postcopy_urgent_close(mis);
+    postcopy_urgent_close();
     if (gave_up(mis)) {
         return;
     }

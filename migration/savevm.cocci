@@ -29,9 +29,9 @@ symbol mis;
  postcopy_pause_incoming(...)
  {
  <...
-+postcopy_urgent_close(mis);
++postcopy_urgent_close();
 +postcopy_userfault_settle();
-+postcopy_recover_paused();
++postcopy_recover_reset();
  migrate_set_state(&mis->state, mis->state, MIGRATION_STATUS_POSTCOPY_PAUSED);
  ...>
  }

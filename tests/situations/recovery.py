@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 
-from faulty import PREEMPT, FaultyRelay
+from faulty import MAIN, PREEMPT, FaultyRelay
 from harness.migration import MIB, POSTCOPY
 from netlink import ADDRESSES, Link
 from relay import Relay, free_port
@@ -161,6 +161,13 @@ def long_lasting(s, **changes):
     return small_migration(**changes)
 
 
+def into_postcopy_by(s, relay, spec):
+    """@relay is between the two."""
+    relay.target = free_port()
+    s.into_postcopy(spec, f'tcp:127.0.0.1:{relay.target}',
+                    f'tcp:127.0.0.1:{relay.port}')
+
+
 def with_relay(s, preempt, times, keys=None):
     spec = long_lasting(s, preempt=preempt)
     with Relay() as relay:
@@ -169,9 +176,7 @@ def with_relay(s, preempt, times, keys=None):
             spec.parameters.update(keys.parameters)
         else:
             s.start()
-        relay.target = free_port()
-        s.into_postcopy(spec, f'tcp:127.0.0.1:{relay.target}',
-                        f'tcp:127.0.0.1:{relay.port}')
+        into_postcopy_by(s, relay, spec)
         cut_and_recover(s, Relayed(s, relay), times)
 
 
@@ -240,6 +245,13 @@ def begin_recovery(s, relay):
                         f'tcp:127.0.0.1:{relay.port}')
 
 
+def recover_and_conclude(s, relay):
+    begin_recovery(s, relay)
+    s.until(s.migration.recovered, NOTICE, 'the migration did not recover')
+    s.watch(True)
+    s.conclude()
+
+
 def break_recovery(s, relay, hold, interrupt_it):
     """
     A migration is cut and recovered in vain: hold() is called before, and
@@ -248,9 +260,7 @@ def break_recovery(s, relay, hold, interrupt_it):
     """
     spec = long_lasting(s)
     s.start(destination=['-trace', CHANNEL])
-    relay.target = free_port()
-    s.into_postcopy(spec, f'tcp:127.0.0.1:{relay.target}',
-                    f'tcp:127.0.0.1:{relay.port}')
+    into_postcopy_by(s, relay, spec)
     m = s.migration
     s.watch(False)
     m.tolerate_pause()
@@ -335,9 +345,7 @@ def others_connect(s):
                                              SLOW_SHUTDOWN=300000))
     s.wait_for_beats()
     with Relay() as relay:
-        relay.target = free_port()
-        s.into_postcopy(spec, f'tcp:127.0.0.1:{relay.target}',
-                        f'tcp:127.0.0.1:{relay.port}')
+        into_postcopy_by(s, relay, spec)
         m = s.migration
         s.watch(False)
         m.tolerate_pause()
@@ -347,21 +355,18 @@ def others_connect(s):
                     NOTICE, 'nobody came at that time')
         # Whoever comes to a paused destination may be the source.
         s.until(m.paused, NOTICE, 'the two sides were not paused')
-        begin_recovery(s, relay)
-        s.until(m.recovered, NOTICE, 'the migration did not recover')
-        s.watch(True)
         s.hurry()
-        s.conclude()
+        recover_and_conclude(s, relay)
 
 
-@row('recovery', 'second channel breaks when the first has been read')
-def breaks_at_the_end(s):
-    """Pages that vCPUs wait for are on it, and on no other."""
+def break_at_the_end(s, break_it):
+    """
+    break_it(relay) is called when the first channel has been read, and pages that
+    vCPUs wait for are on the second one, and on no other.
+    """
     s.start(destination=['-trace', 'postcopy_recover_drain'])
     with FaultyRelay() as relay:
-        relay.target = free_port()
-        s.into_postcopy(small_migration(), f'tcp:127.0.0.1:{relay.target}',
-                        f'tcp:127.0.0.1:{relay.port}')
+        into_postcopy_by(s, relay, small_migration())
         m = s.migration
         s.watch(False)
         m.tolerate_pause()
@@ -372,15 +377,49 @@ def breaks_at_the_end(s):
                 NOTICE, 'the background stream did not end')
         s.run_for(1)
         check(s.counters()['status'] == 'active', 'nobody waits any more')
-        relay.cut_channel(PREEMPT)
+        break_it(relay)
         relay.disarm()
         s.until(m.paused, NOTICE, 'the two sides were not paused')
         check(said(s.destination, 'postcopy_recover_drain') == 1,
               'the first channel was still being read')
-        begin_recovery(s, relay)
-        s.until(m.recovered, NOTICE, 'the migration did not recover')
-        s.watch(True)
-        s.conclude()
+        recover_and_conclude(s, relay)
+
+
+@row('recovery', 'second channel breaks when the first has been read')
+def breaks_at_the_end(s):
+    break_at_the_end(s, lambda relay: relay.cut_channel(PREEMPT))
+
+
+@row('recovery', 'migrate-pause when the first channel has been read')
+def paused_at_the_end(s):
+    """Of the destination, as if no end of the way were to be seen"""
+    break_at_the_end(s, lambda _: s.destination.command('migrate-pause'))
+
+
+FEW = MIB           # bytes that fit into TCP's buffers
+
+
+@row('recovery', 'first channel breaks when the second has come to its end')
+def breaks_after_the_end(s):
+    """A source of such a machine says on the second one when it has sent all; a
+    recovery sends more, on another one."""
+    s.spec = small_guest(machine='pc-q35-7.2', cpu='qemu64')
+    s.start(destination=['-trace', 'postcopy_recover_preempt_ended'])
+    with FaultyRelay() as relay:
+        into_postcopy_by(s, relay, small_migration())
+        s.watch(False)
+        s.migration.tolerate_pause()
+        s.until(lambda: s.source.command('query-migrate')['ram']['remaining'] < FEW,
+                NOTICE, 'the background stream did not come near its end')
+        relay.stall(True, MAIN, NOTICE * s.patience)
+        s.hurry()
+        s.until(lambda: said(s.destination, 'postcopy_recover_preempt_ended'),
+                NOTICE, 'the source did not say that it had sent all')
+        until_they_wait(s, s.destination)
+        relay.cut()
+        relay.disarm()
+        s.until(s.migration.paused, NOTICE, 'the two sides were not paused')
+        recover_and_conclude(s, relay)
 
 
 # --- the source is gone -----------------------------------------------------------

@@ -8,8 +8,8 @@ from footprint import Leaks
 from memory import HELD, check_faults_in, guest_on
 from peers import from_stock, stock_qemu, to_stock
 from recovery import (NOTICE, Relayed, Socket, cut_and_recover, interrupt,
-                      long_lasting)
-from relay import Relay, close, free_port
+                      into_postcopy_by, long_lasting)
+from relay import Relay, close
 from situation import check, preloaded, reached, row, said
 from sockets import is_connected, sends_at_once, tcp_sockets
 from tls import shared_key
@@ -70,9 +70,7 @@ def four_tcp(s):
     spec = long_lasting(s)
     s.start(both=use(CHANNELS))
     with CountingRelay() as relay:
-        relay.target = free_port()
-        s.into_postcopy(spec, f'tcp:127.0.0.1:{relay.target}',
-                        f'tcp:127.0.0.1:{relay.port}')
+        into_postcopy_by(s, relay, spec)
         until_used(s)
         for qemu in (s.source, s.destination):
             sockets = [sock for sock in tcp_sockets(qemu) if is_connected(sock)]
@@ -198,9 +196,7 @@ def one_is_cut(s):
     spec = long_lasting(s)
     s.start(both=use(CHANNELS))
     with CountingRelay() as relay:
-        relay.target = free_port()
-        s.into_postcopy(spec, f'tcp:127.0.0.1:{relay.target}',
-                        f'tcp:127.0.0.1:{relay.port}')
+        into_postcopy_by(s, relay, spec)
         until_used(s)
 
         class One(Relayed):
@@ -218,10 +214,8 @@ def come_to_nothing(s):
     """What there is goes on being used."""
     s.start(both=use(CHANNELS))
     with CountingRelay() as relay:
-        relay.target = free_port()
         relay.limit = 2
-        s.into_postcopy(quick(), f'tcp:127.0.0.1:{relay.target}',
-                        f'tcp:127.0.0.1:{relay.port}')
+        into_postcopy_by(s, relay, quick())
         c = s.conclude()
     check_used(c, 1)
 
