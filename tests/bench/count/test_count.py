@@ -233,6 +233,9 @@ class Counts(unittest.TestCase):
         data = counts.as_json([w], found)
         self.assertEqual(data[0]['serial_threads']['destination'],
                          {'mig/dst/fault': {'user': 50, 'kernel': 100}})
+        # Taken apart, they are still what vCPUs do under all of them.
+        self.assertEqual(data[0]['locks'], {'fault_in': [5.0]})
+        self.assertEqual(data[0]['figures']['vcpu exclusive'], 5.0)
 
 
 def figures(exclusive, serial=100, total=1000, atomics=2):
