@@ -384,7 +384,10 @@ static int place(enum call call, int fd, unsigned long request, void *argument)
                 ((struct uffdio_zeropage *)argument)->mode |=
                     UFFDIO_ZEROPAGE_MODE_DONTWAKE;
             }
-            NEXT(ioctl)(fd, request, argument);
+            /* If the kernel has an error of its own, nothing is there. */
+            if (NEXT(ioctl)(fd, request, argument)) {
+                return -1;
+            }
         }
         return fail(error);
     }
