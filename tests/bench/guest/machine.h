@@ -54,6 +54,19 @@ static inline uint64_t cycles(void)
     return (uint64_t)high << 32 | low;
 }
 
+/*
+ * Since @start; 0 if that is still to come.  KVM takes a time stamp that a new
+ * vCPU is given for an attempt to make it equal to the others, if it is within a
+ * second of what that vCPU has.  So a guest that is about as old as the QEMU it
+ * moves to can be set back.
+ */
+static inline uint64_t cycles_since(uint64_t start)
+{
+    uint64_t now = cycles();
+
+    return now > start ? now - start : 0;
+}
+
 /* Time stamps per millisecond, by the timer chip; takes 60 ms. */
 uint64_t machine_cycles_per_ms(void);
 

@@ -210,12 +210,12 @@ void worker_touch(struct worker *w)
     if (w->job->write) {
         start = cycles();
         got = __atomic_exchange_n(line, next, __ATOMIC_SEQ_CST);
-        spent = cycles() - start;
+        spent = cycles_since(start);
         w->generation[i] = generation + 1;
     } else {
         start = cycles();
         got = __atomic_load_n(line, __ATOMIC_RELAXED);
-        spent = cycles() - start;
+        spent = cycles_since(start);
     }
     count(w, spent);
     check_word(w, page, w->id * LINE_WORDS, generation, got, expected);
