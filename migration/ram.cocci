@@ -41,7 +41,7 @@ symbol f, mis, tmp_page, place_source, block, ret;
  ...>
  }
 
-//# rule page places 1 -- requests that have come together are answered together
+//# rule page places 1 -- requests that have come together are answered together; nobody is to wait for a send with the bitmap's mutex
 @@
 symbol pss;
 @@
@@ -49,11 +49,10 @@ symbol pss;
  {
  <...
 -qemu_fflush(pss->pss_channel);
-+postcopy_answer_page(pss->pss_channel);
  ...>
  }
 
-//# rule end places 1 -- when the last of them is; the background stream need not wait for that
+//# rule end places 1 -- sent when the last of them is answered, or much has come together
 @@
 symbol pss, rs, ret;
 @@
@@ -62,9 +61,21 @@ symbol pss, rs, ret;
  <...
  qemu_mutex_unlock(&rs->bitmap_mutex);
 +postcopy_answer_end(pss->pss_channel,
-+                    postcopy_urgent_requests(migrate_get_current()));
++                    postcopy_urgent_requests(migrate_get_current()),
++                    postcopy_urgent_channel() == RAM_CHANNEL_POSTCOPY);
  return ret;
  ...>
+ }
+
+//# rule last places 1 -- which another thread may still be about
+@@
+symbol RAM_SAVE_FLAG_EOS, s;
+@@
+ postcopy_preempt_shutdown_file(...)
+ {
+-qemu_put_be64(s->postcopy_qemufile_src, RAM_SAVE_FLAG_EOS);
+-qemu_fflush(s->postcopy_qemufile_src);
++postcopy_answer_last(s->postcopy_qemufile_src, RAM_SAVE_FLAG_EOS);
  }
 
 //# rule order places 1 -- what the background stream knows of requests; begins as zeroes, like all of it

@@ -18,6 +18,7 @@ struct QEMUFile {
     uint8_t input[64];
     size_t there;               /* of input */
     size_t queued;
+    size_t sent;
     unsigned flushes;
 };
 
@@ -39,9 +40,15 @@ size_t qemu_peek_buffer(QEMUFile *f, uint8_t **buf, size_t size, size_t offset)
     return size;
 }
 
+void qemu_put_be64(QEMUFile *f, uint64_t word)
+{
+    f->queued += sizeof(word);
+}
+
 int qemu_fflush(QEMUFile *f)
 {
     f->flushes++;
+    f->sent += f->queued;
     f->queued = 0;
     return 0;
 }
@@ -54,7 +61,7 @@ static bool sends(unsigned type, unsigned length, size_t there)
 
     stw_be_p(requests.input, type);
     stw_be_p(requests.input + 2, length);
-    postcopy_answer_end(&pages, &requests);
+    postcopy_answer_end(&pages, &requests, type & 1);
     g_assert_cmpuint(requests.flushes, ==, 0);
     g_assert_cmpuint(pages.flushes, <=, 1);
     return pages.flushes;
@@ -100,21 +107,36 @@ static void test_others(void)
     }
 }
 
-static unsigned sends_page(size_t queued)
+/* Whether @queued bytes go out although a request follows */
+static bool sends_much(size_t queued)
 {
     QEMUFile pages = { .queued = queued };
+    QEMUFile requests = { .there = POSTCOPY_WIRE_HEADER + REQUEST };
 
-    postcopy_answer_page(&pages);
+    stw_be_p(requests.input, POSTCOPY_WIRE_REQ_PAGES);
+    stw_be_p(requests.input + 2, REQUEST);
+    postcopy_answer_end(&pages, &requests, true);
     return pages.flushes;
 }
 
 static void test_much(void)
 {
-    g_assert_cmpuint(sends_page(0), ==, 0);
-    g_assert_cmpuint(sends_page(4 * KIB), ==, 0);
-    g_assert_cmpuint(sends_page(32 * KIB - 1), ==, 0);
-    g_assert_cmpuint(sends_page(32 * KIB), ==, 1);
-    g_assert_cmpuint(sends_page(2048 * KIB), ==, 1);
+    g_assert_false(sends_much(0));
+    g_assert_false(sends_much(4 * KIB));
+    g_assert_false(sends_much(32 * KIB - 1));
+    g_assert_true(sends_much(32 * KIB));
+    g_assert_true(sends_much(2048 * KIB));
+}
+
+/* A page that waits for others to come goes with the word. */
+static void test_all(void)
+{
+    QEMUFile pages = { .queued = 4 * KIB };
+
+    postcopy_answer_last(&pages, 16);
+    g_assert_cmpuint(pages.flushes, ==, 1);
+    g_assert_cmpuint(pages.sent, ==, 4 * KIB + 8);
+    g_assert_cmpuint(pages.queued, ==, 0);
 }
 
 int main(int argc, char **argv)
@@ -125,5 +147,6 @@ int main(int argc, char **argv)
     unit_add("/answer/part-of-a-request-follows/sent", test_part);
     unit_add("/answer/another-message-follows/sent", test_others);
     unit_add("/answer/much-to-send/sent", test_much);
+    unit_add("/answer/all-has-been-sent/said", test_all);
     return g_test_run();
 }
