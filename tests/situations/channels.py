@@ -8,7 +8,7 @@ from footprint import Leaks, open_files
 from harness import HarnessError, Missed
 from harness.migration import MIB
 from relay import free_port
-from situation import (check, preload, preloaded, reached, refused, row, small_guest,
+from situation import (check, preloaded, reached, refused, row, small_guest,
                        small_migration, wanted)
 from sockets import is_connected, sends_at_once, tcp_sockets
 from tls import certificates, shared_key
@@ -68,18 +68,6 @@ def no_preempt(s):
 @row('channels', 'preempt, tcp')
 def preempt_tcp(s):
     over_tcp(s, True)
-
-
-@row('channels', 'pages are on their way when all have been sent')
-def all_sent(s):
-    """Up to machine types of 7.2 that is said on the channel of the pages, by
-    another thread than the one that sends them."""
-    s.spec = small_guest(machine='pc-q35-7.2', cpu='qemu64')
-    s.boot(prefix=preload(s.folder.parent, 'slow-send', SLOW_SEND=20000,
-                          SLOW_THREAD='mig/src/return'))
-    s.prepare(s.accel_option)
-    s.wait_for_beats()
-    s.whole(quick())
 
 
 @row('channels', 'switchover at once')

@@ -14,7 +14,8 @@ from footprint import names
 from harness.migration import MIB
 from meddle import Board, Failure
 from relay import free_port
-from situation import check, preloaded, reached, row, said, small_migration
+from situation import (check, preloaded, reached, row, said, small_guest,
+                       small_migration)
 
 NOTICE = 60
 LISTEN, FAST, VCPU = 'mig/dst/listen', 'mig/dst/preempt', 'CPU '
@@ -214,12 +215,34 @@ def status(qemu):
     return qemu.command('query-migrate')['status']
 
 
-@row('faults', 'the source cannot read the return path')
-def source_is_deaf(s):
-    """It pauses at the end: the guest runs on the destination, and there alone."""
+def boot_meddled(s):
+    """A guest on a source with the board that is returned"""
     s.folder.parent.mkdir(parents=True, exist_ok=True)
     board = Board(s.folder.parent / f'{s.folder.name}.board')
     s.boot(prefix=prefix(s, board))
+    return board
+
+
+@row('faults', 'pages go out in parts when all have been sent')
+def all_sent(s):
+    """Up to machine types of 7.2 that is said on the channel of the pages, by
+    another thread than the one that sends them."""
+    s.spec = small_guest(machine='pc-q35-7.2', cpu='qemu64')
+    board = boot_meddled(s)
+    s.prepare(s.accel_option)
+    s.wait_for_beats()
+    s.into_postcopy(small_migration(postcopy_bandwidth=8 * MIB))
+    s.until(lambda: s.source.command('query-migrate')['ram']['remaining'] < 4 * MIB,
+            NOTICE, 'the background stream did not come near its end')
+    order(board, 'send', meddle.PARTLY, 1, 1 << 20, thread='mig/src/return')
+    s.conclude()
+    reached(board.failed('send'), 'all pages went out whole')
+
+
+@row('faults', 'the source cannot read the return path')
+def source_is_deaf(s):
+    """It pauses at the end: the guest runs on the destination, and there alone."""
+    board = boot_meddled(s)
     s.prepare(s.accel_option)
     s.wait_for_beats()
     s.into_postcopy(small_migration(preempt=False))

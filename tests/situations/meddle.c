@@ -66,7 +66,15 @@ enum call {
     CALL_VCPU_POLL, CALL_BITMAP, CALL_TRY_ALLOC, CALL_PREFAULT, CALLS
 };
 
-/* The orders and their answers; meddle.py has the same layout. */
+/*
+ * The orders and their answers; meddle.py has the same layout.  An error may be
+ * PARTLY, for what is sent or received: a part of it is, as when a buffer is
+ * full or has no more, and that takes a while.
+ */
+#define PARTLY (-1)
+#define PART_US 20000           /* at most */
+#define PIECES 64
+
 struct order {
     int32_t countdown;          /* fails when it comes to 1 ... */
     int32_t times;              /* ... and so many times in all; 0: never */
@@ -486,18 +494,65 @@ static bool of_migration(void)
     return in_thread("mig/") || in_thread("CPU ");
 }
 
+/* Cuts @message down to 1 byte or more; @pieces is for what is left of it. */
+static void cut_down(struct msghdr *message, struct iovec *pieces)
+{
+    size_t n, total = 0, left;
+
+    for (n = 0; n < message->msg_iovlen && n < PIECES; n++) {
+        pieces[n] = message->msg_iov[n];
+        total += pieces[n].iov_len;
+    }
+    left = total ? 1 + random_below(total) : 0;
+    for (n = 0; left; n++) {
+        if (pieces[n].iov_len > left) {
+            pieces[n].iov_len = left;
+        }
+        left -= pieces[n].iov_len;
+    }
+    message->msg_iov = pieces;
+    message->msg_iovlen = n;
+}
+
+static void take_a_while(void)
+{
+    int error = errno;
+
+    usleep(random_below(PART_US));
+    errno = error;
+}
+
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
     int error = of_migration() ? verdict(CALL_SEND) : 0;
+    struct iovec pieces[PIECES];
+    struct msghdr part;
+    ssize_t sent;
 
-    return error ? fail(error) : NEXT(sendmsg)(fd, message, flags);
+    if (error != PARTLY) {
+        return error ? fail(error) : NEXT(sendmsg)(fd, message, flags);
+    }
+    part = *message;
+    cut_down(&part, pieces);
+    sent = NEXT(sendmsg)(fd, &part, flags);
+    take_a_while();
+    return sent;
 }
 
 ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
     int error = of_migration() ? verdict(CALL_RECEIVE) : 0;
+    struct iovec pieces[PIECES];
+    struct msghdr part;
 
-    return error ? fail(error) : NEXT(recvmsg)(fd, message, flags);
+    if (error != PARTLY) {
+        return error ? fail(error) : NEXT(recvmsg)(fd, message, flags);
+    }
+    /* Descriptors that come with a message are not those of pages. */
+    part = *message;
+    cut_down(&part, pieces);
+    take_a_while();
+    return NEXT(recvmsg)(fd, &part, flags);
 }
 
 long syscall(long number, ...)

@@ -32,6 +32,9 @@ SIZE = FIGURES_AT + 8 * len(FIGURES)
 # What comes of a failure.
 NOTHING, PAUSE, FALLBACK, IN_PART = 'nothing', 'pause', 'fallback', 'in part'
 
+# For an error: a part of the bytes is sent, or received.
+PARTLY = -1
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -53,7 +56,9 @@ class Failure:
     side: str = 'destination'
 
     def __str__(self):
-        return (f'{self.call} {errno.errorcode[self.error]}'
+        return (f'{self.call} '
+                + ('in part' if self.error == PARTLY else
+                   errno.errorcode[self.error])
                 + (' though done' if self.done else '')
                 + (f' {self.times} times' if self.times > 3 else '')
                 + (' at the source' if self.side == 'source' else ''))
@@ -90,6 +95,7 @@ LATER = (
       for side in ('source', 'destination') for call in ('send', 'receive')
       for error, outcome, times in ((errno.EINTR, NOTHING, 3),
                                     (errno.EAGAIN, NOTHING, 3),
+                                    (PARTLY, NOTHING, 50),
                                     (errno.ENOMEM, PAUSE, 1))),
 )
 
