@@ -434,15 +434,19 @@ def timed(s, qemu, command, **arguments):
 
 
 def lose_source(s):
-    """Kill it; returns the destination once that is paused."""
+    """Kill it; returns the destination once that is paused, or Missed."""
     source, destination = s.source, s.destination
     s.watch(False)
     s.migration = s.source = None
     source.process.kill()
     source.process.wait()
     source.stop()
-    s.until(lambda: destination.command('query-migrate')['status']
-            == 'postcopy-paused', NOTICE, 'the destination was not paused')
+
+    def status():
+        return destination.command('query-migrate')['status']
+    s.until(lambda: status() in ('postcopy-paused', 'completed'), NOTICE,
+            'the destination was not paused')
+    reached(status() != 'completed', 'all pages had come before')
     return destination
 
 
