@@ -142,6 +142,49 @@ symbol ms;
  ...>
  }
 
+//# rule stuck places 1 -- it may be in a send on the preempt channel, and hear of nothing
+@@
+symbol ms;
+@@
+ close_return_path_on_source(...)
+ {
+ <...
++if (migrate_has_error(ms)) {
++    postcopy_recover_shut_preempt(ms);
++}
+ qemu_thread_join(&ms->rp_state.rp_thread);
+ ...>
+ }
+
+//# rule pauses_stuck places 1 -- likewise the migration thread, which may send its last word there
+@@
+symbol ms;
+@@
+ qmp_migrate_pause(...)
+ {
+ <...
+ qemu_mutex_unlock(&ms->qemu_file_lock);
++postcopy_recover_shut_preempt(ms);
+ ...>
+ }
+
+//# rule closes places 1 -- not while it is being shut down
+@@
+symbol ms;
+@@
+ migration_release_dst_files(...)
+ {
+ <...
+-if (ms->postcopy_qemufile_src) {
+-    migration_ioc_unregister_yank_from_file(ms->postcopy_qemufile_src);
+-    qemu_file_shutdown(ms->postcopy_qemufile_src);
+-    qemu_fclose(ms->postcopy_qemufile_src);
+-    ms->postcopy_qemufile_src = NULL;
+-}
++postcopy_recover_close_preempt(ms);
+ ...>
+ }
+
 //# rule answers places 1 -- for the threads of further channels
 @@ @@
 -static

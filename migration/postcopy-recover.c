@@ -1,13 +1,15 @@
 /*
- * Recovery of a broken postcopy migration, on the destination
+ * Recovery of a broken postcopy migration, on either side
  *
  * Threads      the main thread accepts connections, and posts a semaphore for
  *              each preempt channel; the thread that reads the main channel
  *              waits for it before it goes on, and closes it when that breaks.
  *              The thread that reads the preempt channel shuts both down when
  *              its own fails, and waits for the next one when it has come to its
- *              end.
- * Locks        mis->postcopy_prio_thread_mutex, mis->rp_mutex, in this order.
+ *              end.  On the source the migration thread, and the main thread for
+ *              an operator.
+ * Locks        mis->postcopy_prio_thread_mutex, mis->rp_mutex, in this order;
+ *              on the source s->qemu_file_lock: the pointer to the preempt channel.
  *              Whoever finds something broken that the thread of the main channel
  *              does not see has that one broken, too, and says so: that thread
  *              may have read it to its end.
@@ -186,4 +188,29 @@ bool postcopy_recover_source(MigrationState *s)
         qemu_file_set_error(s->to_dst_file, -EIO);
     }
     return true;
+}
+
+void postcopy_recover_shut_preempt(MigrationState *s)
+{
+    QEMU_LOCK_GUARD(&s->qemu_file_lock);
+
+    if (s->postcopy_qemufile_src) {
+        qemu_file_shutdown(s->postcopy_qemufile_src);
+    }
+}
+
+void postcopy_recover_close_preempt(MigrationState *s)
+{
+    QEMUFile *file;
+
+    WITH_QEMU_LOCK_GUARD(&s->qemu_file_lock) {
+        file = s->postcopy_qemufile_src;
+        s->postcopy_qemufile_src = NULL;
+    }
+    if (!file) {
+        return;
+    }
+    migration_ioc_unregister_yank_from_file(file);
+    qemu_file_shutdown(file);
+    qemu_fclose(file);
 }

@@ -112,4 +112,22 @@ bool postcopy_recover_refuse(MigrationIncomingState *mis, QIOChannel *ioc);
  */
 bool postcopy_recover_source(MigrationState *s);
 
+/**
+ * postcopy_recover_shut_preempt: wake who is stuck in a send
+ * @s: the outgoing migration
+ *
+ * Pages are sent on the preempt channel by the thread of the return path, which
+ * has to end before the migration is paused.  If nobody takes them at the other
+ * end, the end of the main channel does not reach it.  Takes s->qemu_file_lock.
+ */
+void postcopy_recover_shut_preempt(MigrationState *s);
+
+/**
+ * postcopy_recover_close_preempt: the source's preempt channel is over
+ * @s: the outgoing migration, whose thread of the return path has ended
+ *
+ * Nothing if there is none.  Takes s->qemu_file_lock.
+ */
+void postcopy_recover_close_preempt(MigrationState *s);
+
 #endif

@@ -6,12 +6,29 @@ import socket
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 from relay import Relay, close
 
 # Channels, in the order in which they come; more of the last kind may follow.
 MAIN, PREEMPT, FURTHER = 0, 1, 2
 NAMES = ('main', 'preempt', 'further')
+
+BUFFERS = [Path(f'/proc/sys/net/ipv4/tcp_{name}') for name in ('rmem', 'wmem')]
+NARROW = '4096 16384 16384'     # bytes: smallest, usual, largest
+
+
+class Narrow:
+    """TCP's buffers are small; a context manager, which restores them."""
+
+    def __enter__(self):
+        self._before = [path.read_text() for path in BUFFERS]
+        for path in BUFFERS:
+            path.write_text(NARROW)
+
+    def __exit__(self, *_):
+        for path, text in zip(BUFFERS, self._before):
+            path.write_text(text)
 
 
 class FaultyRelay(Relay):

@@ -43,21 +43,6 @@ WHILE_MIGRATING = 'not allowed while migrating'
 HUGE = Path('/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages')
 KEPT_MIB = 512                  # free memory under pressure
 HUGE_MIB = 2
-BUFFERS = [Path(f'/proc/sys/net/ipv4/tcp_{name}') for name in ('rmem', 'wmem')]
-NARROW = '4096 16384 16384'     # bytes: smallest, usual, largest
-
-
-class Narrow:
-    """TCP's buffers are small; a context manager, which restores them."""
-
-    def __enter__(self):
-        self._before = [path.read_text() for path in BUFFERS]
-        for path in BUFFERS:
-            path.write_text(NARROW)
-
-    def __exit__(self, *_):
-        for path, text in zip(BUFFERS, self._before):
-            path.write_text(text)
 
 
 def free_mib():

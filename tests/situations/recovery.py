@@ -9,8 +9,9 @@ destination and for the source.
 import socket
 import threading
 import time
+from pathlib import Path
 
-from faulty import MAIN, PREEMPT, FaultyRelay
+from faulty import MAIN, PREEMPT, FaultyRelay, Narrow
 from harness.migration import MIB, POSTCOPY
 from netlink import ADDRESSES, Link
 from relay import Relay, free_port
@@ -18,6 +19,8 @@ from situation import (Waiting, asked_by_vcpus, check, is_parked, preload,
                        reached, row, said, small_guest, small_migration, wanted)
 from tls import shared_key
 
+SENDMSG = '46'      # number of the system call
+LONG = 600          # seconds that nothing gets through
 NOTICE = 60         # seconds until both sides know that the way is cut
 SETTLE = 20         # seconds until vCPUs that lack pages have asked for them
 ANSWER = 5          # seconds that the monitor may take
@@ -419,6 +422,37 @@ def breaks_after_the_end(s):
         relay.cut()
         relay.disarm()
         s.until(s.migration.paused, NOTICE, 'the two sides were not paused')
+        recover_and_conclude(s, relay)
+
+
+def is_stuck(qemu, thread):
+    """Whether a @thread of it waits for room in a socket"""
+    for task in Path(f'/proc/{qemu.process.pid}/task').iterdir():
+        try:
+            if (task / 'comm').read_text().strip() == thread:
+                return ((task / 'syscall').read_text().split()[0] == SENDMSG
+                        and (task / 'wchan').read_text() == 'wait_woken')
+        except OSError:         # it has ended
+            continue
+    return False
+
+
+@row('recovery', 'migrate-pause while the source is stuck in a send')
+def paused_when_stuck(s):
+    """Nobody takes the pages of the preempt channel, more than buffers hold."""
+    s.spec = small_guest(memory_mib=208, hot_mib=64, sequential=True)
+    with Narrow(), FaultyRelay() as relay:
+        s.start()
+        into_postcopy_by(s, relay, small_migration())
+        m = s.migration
+        s.watch(False)
+        m.tolerate_pause()
+        relay.stall(True, PREEMPT, LONG * s.patience)
+        s.until(lambda: is_stuck(s.source, 'mig/src/return'),
+                NOTICE, 'the source could send all that was asked for')
+        m.pause()
+        s.until(m.paused, NOTICE, 'the two sides were not paused')
+        relay.disarm()
         recover_and_conclude(s, relay)
 
 
