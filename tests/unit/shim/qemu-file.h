@@ -12,6 +12,7 @@
 size_t qemu_file_buffered(const QEMUFile *f);
 size_t qemu_file_queued(const QEMUFile *f);
 size_t qemu_peek_buffer(QEMUFile *f, uint8_t **buf, size_t size, size_t offset);
+void qemu_put_be64(QEMUFile *f, uint64_t word);
 int qemu_fflush(QEMUFile *f);
 
 #endif
