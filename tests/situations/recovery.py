@@ -164,11 +164,11 @@ def long_lasting(s, **changes):
     return small_migration(**changes)
 
 
-def into_postcopy_by(s, relay, spec):
+def into_postcopy_by(s, relay, spec, **options):
     """@relay is between the two."""
     relay.target = free_port()
     s.into_postcopy(spec, f'tcp:127.0.0.1:{relay.target}',
-                    f'tcp:127.0.0.1:{relay.port}')
+                    f'tcp:127.0.0.1:{relay.port}', **options)
 
 
 def with_relay(s, preempt, times, keys=None):
@@ -437,19 +437,31 @@ def is_stuck(qemu, thread):
     return False
 
 
+def until_stuck(s, relay):
+    """The preempt channel is not read any more, and the source cannot send."""
+    end = time.monotonic() + NOTICE * s.patience
+    while True:
+        relay.stall(True, PREEMPT, LONG * s.patience)
+        s.run_for(2)
+        if is_stuck(s.source, 'mig/src/return'):
+            return
+        # The vCPUs have not asked for more than there is room for.
+        reached(time.monotonic() < end, 'the source could send all')
+        relay.disarm()
+        s.run_for(1)
+
+
 @row('recovery', 'migrate-pause while the source is stuck in a send')
 def paused_when_stuck(s):
     """Nobody takes the pages of the preempt channel, more than buffers hold."""
-    s.spec = small_guest(memory_mib=208, hot_mib=64, sequential=True)
+    s.spec = small_guest(cpus=4, hot_mib=32, sequential=True)
     with Narrow(), FaultyRelay() as relay:
         s.start()
-        into_postcopy_by(s, relay, small_migration())
+        into_postcopy_by(s, relay, small_migration(), passes=0)
         m = s.migration
         s.watch(False)
         m.tolerate_pause()
-        relay.stall(True, PREEMPT, LONG * s.patience)
-        s.until(lambda: is_stuck(s.source, 'mig/src/return'),
-                NOTICE, 'the source could send all that was asked for')
+        until_stuck(s, relay)
         m.pause()
         s.until(m.paused, NOTICE, 'the two sides were not paused')
         relay.disarm()
