@@ -261,6 +261,16 @@ symbol mis, file;
  ...
  }
 
+//# rule setup places 1 -- with machine types up to 7.2 a migration that is cancelled, or that has no postcopy, has made a channel that nobody waited for
+@@
+symbol s, postcopy_preempt_send_channel_new;
+@@
+ postcopy_preempt_setup(...)
+ {
++postcopy_recover_expect_preempt(s);
+ socket_send_channel_create(postcopy_preempt_send_channel_new, s);
+ }
+
 //# rule eos places 1 -- what a source says when it has sent all may not be its last word, if the main channel breaks after it
 @@
 symbol mis, ret;

@@ -199,6 +199,13 @@ void postcopy_recover_shut_preempt(MigrationState *s)
     }
 }
 
+void postcopy_recover_expect_preempt(MigrationState *s)
+{
+    while (!qemu_sem_timedwait(&s->postcopy_qemufile_src_sem, 0)) {
+        trace_postcopy_recover_forget_preempt();
+    }
+}
+
 void postcopy_recover_close_preempt(MigrationState *s)
 {
     QEMUFile *file;

@@ -123,6 +123,15 @@ bool postcopy_recover_source(MigrationState *s);
 void postcopy_recover_shut_preempt(MigrationState *s);
 
 /**
+ * postcopy_recover_expect_preempt: the preempt channel is about to be made
+ * @s: the outgoing migration
+ *
+ * One that was made before, and that nobody waited for, is not taken for this one.
+ * For the thread that is about to connect, of the main and the migration thread.
+ */
+void postcopy_recover_expect_preempt(MigrationState *s);
+
+/**
  * postcopy_recover_close_preempt: the source's preempt channel is over
  * @s: the outgoing migration, whose thread of the return path has ended
  *

@@ -468,6 +468,26 @@ def paused_when_stuck(s):
         recover_and_conclude(s, relay)
 
 
+@row('recovery', 'connection lost, after a migration that was cancelled')
+def lost_after_cancel(s):
+    """The preempt channel of that one, which machine types up to 7.2 make early, is
+    not taken for the one of the recovery."""
+    s.spec = small_guest(machine='pc-q35-7.2', cpu='qemu64')
+    s.start(source=['-trace', 'postcopy_recover_forget_preempt'])
+    s.begin(small_migration(bandwidth=MIB))
+    s.go_on()
+    migration = s.migration
+    migration.cancel()
+    s.drop_destination()
+    s.until(migration.cancelled, NOTICE, 'the migration was not cancelled')
+    s.prepare(s.accel_option)
+    with Relay() as relay:
+        into_postcopy_by(s, relay, small_migration())
+        cut_and_recover(s, Relayed(s, relay), 1)
+    reached(said(s.source, 'postcopy_recover_forget_preempt '),
+            'the first migration had made no channel')
+
+
 # --- the source is gone -----------------------------------------------------------
 
 def timed(s, qemu, command, **arguments):
