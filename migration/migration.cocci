@@ -175,12 +175,7 @@ symbol ms;
  migration_release_dst_files(...)
  {
  <...
--if (ms->postcopy_qemufile_src) {
--    migration_ioc_unregister_yank_from_file(ms->postcopy_qemufile_src);
--    qemu_file_shutdown(ms->postcopy_qemufile_src);
--    qemu_fclose(ms->postcopy_qemufile_src);
--    ms->postcopy_qemufile_src = NULL;
--}
+-if (ms->postcopy_qemufile_src) { ... }
 +postcopy_recover_close_preempt(ms);
  ...>
  }

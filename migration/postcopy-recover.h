@@ -118,7 +118,8 @@ bool postcopy_recover_source(MigrationState *s);
  *
  * Pages are sent on the preempt channel by the thread of the return path, which
  * has to end before the migration is paused.  If nobody takes them at the other
- * end, the end of the main channel does not reach it.  Takes s->qemu_file_lock.
+ * end, the end of the main channel does not reach it.  For the migration thread,
+ * and for the main thread on behalf of an operator.  Takes s->qemu_file_lock.
  */
 void postcopy_recover_shut_preempt(MigrationState *s);
 

@@ -7,17 +7,27 @@
 #include "migration/migration.c"
 #include "peek.h"
 
+static void init_semaphores(QemuSemaphore **sems, unsigned n)
+{
+    unsigned i;
+
+    for (i = 0; i < n; i++) {
+        qemu_sem_init(sems[i], 0);
+    }
+}
+
 static void init_outgoing(MigrationState *ms)
 {
-    qemu_sem_init(&ms->pause_sem, 0);
+    QemuSemaphore *sems[] = {
+        &ms->postcopy_pause_sem, &ms->postcopy_qemufile_src_sem,
+        &ms->rp_state.rp_pong_acks, &ms->rp_state.rp_sem,
+        &ms->rate_limit_sem, &ms->pause_sem,
+    };
+
+    init_semaphores(sems, ARRAY_SIZE(sems));
+    qemu_mutex_init(&ms->qemu_file_lock);
     qemu_mutex_init(&ms->error_mutex);
     migrate_params_init(&ms->parameters);
-    qemu_sem_init(&ms->postcopy_pause_sem, 0);
-    qemu_sem_init(&ms->rp_state.rp_sem, 0);
-    qemu_sem_init(&ms->rp_state.rp_pong_acks, 0);
-    qemu_sem_init(&ms->rate_limit_sem, 0);
-    qemu_sem_init(&ms->postcopy_qemufile_src_sem, 0);
-    qemu_mutex_init(&ms->qemu_file_lock);
     ms->parameters.zero_page_detection = ZERO_PAGE_DETECTION_LEGACY;
     ms->clear_bitmap_shift = CLEAR_BITMAP_SHIFT_DEFAULT;
     ms->capabilities[MIGRATION_CAPABILITY_POSTCOPY_RAM] = true;
@@ -25,14 +35,16 @@ static void init_outgoing(MigrationState *ms)
 
 static void init_incoming(MigrationIncomingState *mis)
 {
+    QemuSemaphore *sems[] = {
+        &mis->postcopy_qemufile_dst_done, &mis->postcopy_pause_sem_fast_load,
+        &mis->postcopy_pause_sem_fault, &mis->postcopy_pause_sem_dst,
+    };
+
+    init_semaphores(sems, ARRAY_SIZE(sems));
     mis->postcopy_remote_fds = g_array_new(FALSE, TRUE,
                                            sizeof(struct PostCopyFD));
     qemu_mutex_init(&mis->rp_mutex);
     qemu_mutex_init(&mis->postcopy_prio_thread_mutex);
-    qemu_sem_init(&mis->postcopy_pause_sem_dst, 0);
-    qemu_sem_init(&mis->postcopy_pause_sem_fault, 0);
-    qemu_sem_init(&mis->postcopy_pause_sem_fast_load, 0);
-    qemu_sem_init(&mis->postcopy_qemufile_dst_done, 0);
     qemu_mutex_init(&mis->page_request_mutex);
     qemu_cond_init(&mis->page_request_cond);
     mis->page_requested = g_tree_new(page_request_addr_cmp);
