@@ -44,6 +44,7 @@ def refused(reason, function, *arguments, **named):
 FUTEX = '202'           # number of the system call
 PARK_OPERATION = 0x80   # FUTEX_WAIT_PRIVATE
 PARK_VALUE = 0          # a vCPU that waits expects that of its futex
+CANCELLED = 60          # seconds until a migration is, in the end
 HALTED = 'kvm_vcpu_block'       # where in the kernel an idle vCPU sleeps
 
 
@@ -140,6 +141,16 @@ def small_guest(**changes):
     settings = {'cpus': 2, 'memory_mib': 160, 'hot_mib': 16, 'slow_us': 200}
     settings.update(changes)
     return GuestSpec(**settings)
+
+
+def begin_in_vain(s):
+    """A migration that is cancelled, and its destination dropped"""
+    s.begin(small_migration(bandwidth=MIB))
+    s.go_on()
+    migration = s.migration
+    migration.cancel()
+    s.drop_destination()
+    s.until(migration.cancelled, CANCELLED, 'the migration was not cancelled')
 
 
 def small_migration(**changes):
